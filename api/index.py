@@ -1,0 +1,5 @@
+"""What Vercel imports."""
+
+from app.main import app
+
+__all__ = ["app"]
