@@ -1,0 +1,1 @@
+"""The ground: where the database is, how it is spoken to, the lock, the ledger and the catalog."""

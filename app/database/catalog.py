@@ -1,0 +1,85 @@
+"""What the database says about itself: its revision, its server, who stands in the way."""
+
+import json
+from dataclasses import dataclass
+from uuid import UUID
+
+import asyncpg
+
+from app.database.connection import Session, working_name
+from app.database.simple_query import ResultSet, literal
+from app.report import Blocker
+
+VERSION_TABLE = "alembic_version"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What one look at the database tells."""
+
+    heads: tuple[str, ...]
+    """The revisions in Alembic's version table, sorted; empty without the table."""
+    version_table: str
+    """Its name with its schema, whether it exists yet or not."""
+    ledger_exists: bool
+    server_version: tuple[int, int]
+    pooler: bool
+    """The server's pid differs from the one the wire gave: something stands between."""
+    in_recovery: bool
+
+
+async def look(control: Session, *, ledger_schema: str) -> Facts:
+    """Look at the database, in one round trip.
+
+    Raises:
+        DatabaseUnavailable: or one of its children.
+    """
+    ledger = literal(f'"{ledger_schema.replace(chr(34), chr(34) * 2)}".run')
+    results: list[ResultSet] = []
+    try:
+        await control.results(
+            "SELECT json_build_object("
+            "'pid', pg_backend_pid(), "
+            "'in_recovery', pg_is_in_recovery(), "
+            f"'ledger', to_regclass({ledger}) IS NOT NULL, "
+            "'schema', coalesce((SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+            f"WHERE c.oid = to_regclass({literal(VERSION_TABLE)})), current_schema(), 'public'))::text; "
+            f"SELECT version_num FROM {VERSION_TABLE}",
+            results,
+        )
+    except asyncpg.UndefinedTableError:
+        heads: tuple[str, ...] = ()  # no revision was ever applied; the first result is in place all the same
+    else:
+        heads = tuple(sorted(str(version) for (version,) in results[1].rows))
+    facts = json.loads(results[0].rows[0][0])
+    return Facts(
+        heads=heads,
+        version_table=f"{facts['schema']}.{VERSION_TABLE}",
+        ledger_exists=facts["ledger"],
+        server_version=control.server_version,
+        pooler=facts["pid"] != control.server_pid,
+        in_recovery=facts["in_recovery"],
+    )
+
+
+async def blockers(control: Session, run_id: UUID) -> list[Blocker]:
+    """Who a run's working backend waits for at this moment; found by its name, which holds behind a pooler too."""
+    rows = await control.execute(
+        "SELECT DISTINCT b.pid, b.application_name, b.state, "
+        "(extract(epoch FROM clock_timestamp() - b.query_start) * 1000)::bigint "
+        "FROM pg_stat_activity w CROSS JOIN LATERAL unnest(pg_blocking_pids(w.pid)) AS blocking(pid) "
+        "JOIN pg_stat_activity b ON b.pid = blocking.pid "
+        f"WHERE w.application_name = {literal(working_name(run_id))} AND w.datname = current_database()"
+    )
+    return [
+        Blocker(pid=pid, application_name=name or None, state=state, query_age_ms=age) for pid, name, state, age in rows
+    ]
+
+
+async def end_work(control: Session, run_id: UUID) -> None:
+    """End the working backend of a run that has lost its lock, rather than wait for its next fence."""
+    await control.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        f"WHERE application_name = {literal(working_name(run_id))} "
+        "AND datname = current_database() AND usename = current_user"
+    )

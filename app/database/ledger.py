@@ -1,0 +1,237 @@
+"""The ledger: our own record of every run and every step, in a schema of its own.
+
+A run's row is written outside of the migration's transaction, so that failures stay on record. A step's row is
+written inside its revision's transaction, so that it exists exactly if the revision is applied. What the
+ledger cannot do, for want of rights, never stops a run.
+"""
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from app.database.connection import Session
+from app.database.simple_query import literal
+from app.errors import PermissionDenied
+from app.report import Deployment, Outcome, RecordedRun, RecordedStep
+
+_TABLES = """
+CREATE SCHEMA IF NOT EXISTS {schema};
+CREATE TABLE IF NOT EXISTS {schema}.run (
+    id uuid PRIMARY KEY,
+    version_table text NOT NULL,
+    outcome text NOT NULL CHECK (outcome IN (
+        'running', 'upgraded', 'downgraded', 'stamped', 'failed', 'refused', 'abandoned')),
+    target text,
+    from_heads text[],
+    to_heads text[],
+    started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    finished_at timestamptz,
+    retries integer NOT NULL DEFAULT 0,
+    key_label text,
+    reason text,
+    deployment_id text,
+    git_sha text,
+    environment text,
+    request_id text,
+    error jsonb
+);
+CREATE INDEX IF NOT EXISTS run_started_at ON {schema}.run (started_at);
+CREATE TABLE IF NOT EXISTS {schema}.step (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    run_id uuid NOT NULL REFERENCES {schema}.run (id),
+    revision text NOT NULL,
+    direction text NOT NULL CHECK (direction IN ('upgrade', 'downgrade')),
+    down_revisions text[] NOT NULL,
+    sha256 text NOT NULL,
+    started_at timestamptz NOT NULL,
+    duration_ms integer NOT NULL
+);
+CREATE INDEX IF NOT EXISTS step_run ON {schema}.step (run_id);
+CREATE INDEX IF NOT EXISTS step_revision ON {schema}.step (revision);
+"""
+
+UNWRITABLE = "The ledger could not be written, so this run is not on record: {why} The run itself is not affected."
+
+
+_ESCAPED_NUL = "\\u0000"
+"""jsonb refuses it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A run as its caller describes it, before anything has happened."""
+
+    run_id: UUID
+    target: str
+    deployment: Deployment
+    request_id: str
+    key_label: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """The ledger of one version table, in one schema."""
+
+    schema: str
+    version_table: str
+
+    async def start(
+        self, control: Session, attempt: Attempt, *, from_heads: tuple[str, ...], exists: bool
+    ) -> str | None:
+        """Put a run on record as running; call it with the lock held.
+
+        A row that still says `running` then belongs to a run that died, and becomes `abandoned`.
+
+        Returns:
+            None, or a warning when nothing could be written.
+        """
+        tables = "" if exists else _TABLES.format(schema=self._schema)
+        try:
+            await control.execute(
+                f"{tables} UPDATE {self._schema}.run SET outcome = 'abandoned', finished_at = clock_timestamp() "
+                f"WHERE outcome = 'running' AND version_table = {literal(self.version_table)}; "
+                + self._insert(attempt, outcome="running", from_heads=from_heads, error=None)
+            )
+        except (PermissionDenied, asyncpg.PostgresError) as error:
+            return UNWRITABLE.format(why=_sentence(error))
+        return None
+
+    async def refuse(
+        self, control: Session, attempt: Attempt, *, from_heads: tuple[str, ...], error: dict[str, Any]
+    ) -> None:
+        """Put on record that a caller was refused, if there is a ledger yet and the role may write it."""
+        try:
+            await control.execute(self._insert(attempt, outcome="refused", from_heads=from_heads, error=error))
+        except (PermissionDenied, asyncpg.PostgresError):
+            return
+
+    async def finish(
+        self,
+        control: Session,
+        run_id: UUID,
+        outcome: Outcome,
+        *,
+        to_heads: tuple[str, ...] | None,
+        retries: int,
+        error: dict[str, Any] | None = None,
+    ) -> None:
+        """Put on record how a run ended; call it before the lock is given back.
+
+        A run that was declared abandoned meanwhile stays so: its successor has said what is true.
+        """
+        await control.execute(
+            f"UPDATE {self._schema}.run SET outcome = {literal(outcome)}, finished_at = clock_timestamp(), "
+            f"to_heads = {literal(to_heads)}, retries = {retries}, error = {_json(error)} "
+            f"WHERE id = {literal(run_id)} AND outcome = 'running'"
+        )
+
+    def step(
+        self,
+        run_id: UUID,
+        *,
+        revision: str,
+        direction: str,
+        down_revisions: tuple[str, ...],
+        sha256: str,
+        started_at: datetime,
+        duration_ms: int,
+    ) -> str:
+        """The statement that puts a step on record, for the revision's own transaction."""
+        return (
+            f"INSERT INTO {self._schema}.step "
+            "(run_id, revision, direction, down_revisions, sha256, started_at, duration_ms) VALUES ("
+            f"{literal(run_id)}, {literal(revision)}, {literal(direction)}, {literal(down_revisions)}, "
+            f"{literal(sha256)}, {literal(started_at)}, {duration_ms})"
+        )
+
+    async def runs(self, control: Session, *, limit: int) -> list[RecordedRun]:
+        """The last runs, newest first."""
+        return await self._read(control, f"version_table = {literal(self.version_table)}", limit)
+
+    async def run(self, control: Session, run_id: UUID) -> RecordedRun | None:
+        """One run, or None."""
+        found = await self._read(control, f"id = {literal(run_id)}", 1)
+        return found[0] if found else None
+
+    async def parents(self, control: Session) -> dict[str, tuple[str, ...]]:
+        """Every revision that the ledger saw applied, with the revisions it came after."""
+        rows = await control.execute(
+            "SELECT coalesce(json_object_agg(revision, down_revisions), '{}')::text FROM ("
+            f"SELECT DISTINCT ON (revision) revision, down_revisions FROM {self._schema}.step "
+            "WHERE direction = 'upgrade' ORDER BY revision, id DESC) AS latest"
+        )
+        return {revision: tuple(down) for revision, down in json.loads(rows[0][0]).items()}
+
+    async def _read(self, control: Session, condition: str, limit: int) -> list[RecordedRun]:
+        rows = await control.execute(
+            "SELECT coalesce(json_agg(r ORDER BY started_at DESC, id DESC), '[]')::text FROM (SELECT *, (SELECT "
+            f"coalesce(json_agg(s ORDER BY id), '[]') FROM {self._schema}.step s WHERE s.run_id = run.id) AS steps "
+            f"FROM {self._schema}.run WHERE {condition} ORDER BY started_at DESC, id DESC LIMIT {limit}) AS r"
+        )
+        return [_recorded(row) for row in json.loads(rows[0][0])]
+
+    def _insert(
+        self, attempt: Attempt, *, outcome: Outcome, from_heads: tuple[str, ...], error: dict[str, Any] | None
+    ) -> str:
+        deployment = attempt.deployment
+        finished = "NULL" if outcome == "running" else "clock_timestamp()"
+        return (
+            f"INSERT INTO {self._schema}.run (id, version_table, outcome, target, from_heads, finished_at, "
+            "key_label, reason, deployment_id, git_sha, environment, request_id, error) VALUES ("
+            f"{literal(attempt.run_id)}, {literal(self.version_table)}, {literal(outcome)}, "
+            f"{literal(attempt.target)}, {literal(from_heads)}, {finished}, {literal(attempt.key_label)}, "
+            f"{literal(attempt.reason)}, {literal(deployment.id)}, {literal(deployment.git_sha)}, "
+            f"{literal(deployment.environment)}, {literal(attempt.request_id)}, {_json(error)})"
+        )
+
+    @property
+    def _schema(self) -> str:
+        return '"' + self.schema.replace('"', '""') + '"'
+
+
+def _json(value: dict[str, Any] | None) -> str:
+    return "NULL" if value is None else f"{literal(json.dumps(value, default=str).replace(_ESCAPED_NUL, ''))}::jsonb"
+
+
+def _sentence(error: Exception) -> str:
+    return getattr(error, "detail", None) or f"{error}."
+
+
+def _recorded(row: dict[str, Any]) -> RecordedRun:
+    started, finished = _time(row["started_at"]), _time(row["finished_at"])
+    assert started is not None  # noqa: S101 – the column is NOT NULL
+    return RecordedRun(
+        run_id=row["id"],
+        outcome=row["outcome"],
+        target=row["target"],
+        from_=row["from_heads"],
+        to=row["to_heads"],
+        started_at=started,
+        finished_at=finished,
+        duration_ms=round((finished - started).total_seconds() * 1000) if finished else None,
+        retries=row["retries"],
+        key_label=row["key_label"],
+        reason=row["reason"],
+        deployment=Deployment(id=row["deployment_id"], git_sha=row["git_sha"], environment=row["environment"]),
+        request_id=row["request_id"],
+        error=row["error"],
+        steps=[
+            RecordedStep(
+                revision=step["revision"],
+                direction=step["direction"],
+                sha256=step["sha256"],
+                started_at=_time(step["started_at"]) or started,
+                duration_ms=step["duration_ms"],
+            )
+            for step in row["steps"]
+        ],
+    )
+
+
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text).astimezone(UTC) if text else None

@@ -1,0 +1,150 @@
+"""Where the database is: from a connection string, as a provider writes it, to asyncpg's arguments."""
+
+import ssl
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from app.errors import NotConfigured
+from app.settings import DATABASE_VARIABLES, Settings, variable
+
+SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
+_SSL_MODES: tuple[SslMode, ...] = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+_SCHEMES = ("postgres", "postgresql", "postgresql+asyncpg", "postgresql+psycopg", "postgresql+psycopg2")
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """Where the database is and how to connect to it. Its repr shows no secret."""
+
+    host: str | tuple[str, ...] | None
+    port: int | tuple[int, ...] | None
+    user: str | None
+    password: str | None = field(repr=False)
+    name: str | None
+    ssl: "SslMode | ssl.SSLContext"
+    connect_timeout_s: float
+    startup_options: str | None = None
+    """libpq's `options`; Neon reads its endpoint from it."""
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of `asyncpg.connect`."""
+        return {
+            "host": list(self.host) if isinstance(self.host, tuple) else self.host,
+            "port": list(self.port) if isinstance(self.port, tuple) else self.port,
+            "user": self.user,
+            "password": self.password,
+            "database": self.name,
+            "ssl": self.ssl,
+            "timeout": self.connect_timeout_s,
+        }
+
+
+def database(settings: Settings) -> Database:
+    """Say where the database of `settings` is.
+
+    `sslmode` has libpq's meaning (PostgreSQL manual, "SSL Support"); without one, a remote host gets `require`
+    and a local one `prefer`. Parameters for other clients (`pgbouncer`, `connection_limit`, `channel_binding`,
+    `application_name` and the like) are dropped: asyncpg would refuse them.
+
+    Raises:
+        NotConfigured: There is no connection string, or it cannot be used. The message never quotes it.
+    """
+    if settings.database_url is None:
+        raise NotConfigured(
+            f"No connection string: set one of {', '.join(DATABASE_VARIABLES)}.",
+            variables=[variable("database_url")],
+        )
+    try:
+        url = make_url(settings.database_url.get_secret_value().strip())
+    except (ArgumentError, ValueError):
+        raise _unusable("it is not of the form postgresql://user:password@host:5432/database") from None
+    if url.drivername not in _SCHEMES:
+        raise _unusable("it must begin with postgresql://")
+
+    query = {key: value[-1] if isinstance(value, tuple) else value for key, value in url.query.items()}
+    host, port = _hosts(url.host or query.get("host"), url.port or query.get("port"))
+    return Database(
+        host=host,
+        port=port,
+        user=url.username or query.get("user"),
+        password=(str(url.password) if url.password else None) or query.get("password"),
+        name=url.database or query.get("dbname"),
+        ssl=_ssl(query.get("sslmode"), settings.ssl_root_cert or query.get("sslrootcert"), host),
+        connect_timeout_s=_seconds(query.get("connect_timeout"), settings.connect_timeout),
+        startup_options=query.get("options"),
+    )
+
+
+def _unusable(why: str) -> NotConfigured:
+    return NotConfigured(
+        f"The connection string cannot be used: {why}.",
+        hint=f"Copy it from your provider into {DATABASE_VARIABLES[0]}; %-encode @ : / and # in the password.",
+        variables=[variable("database_url")],
+    )
+
+
+def _hosts(
+    host: str | None, port: int | str | None
+) -> tuple[str | tuple[str, ...] | None, int | tuple[int, ...] | None]:
+    """One host and port, or libpq's comma-separated lists of them."""
+    hosts = tuple(host.split(",")) if host else ()
+    try:
+        ports = tuple(int(each) for each in str(port).split(",")) if port else ()
+    except ValueError:
+        raise _unusable("its port is not a number") from None
+    if any(not 0 < each < 65536 for each in ports):  # noqa: PLR2004 – the ports there are
+        raise _unusable("its port is not between 1 and 65535")
+    return (
+        hosts if len(hosts) > 1 else hosts[0] if hosts else None,
+        ports if len(ports) > 1 else ports[0] if ports else None,
+    )
+
+
+def _seconds(text: str | None, otherwise: float) -> float:
+    if text is None:
+        return otherwise
+    try:
+        seconds = float(text)
+    except ValueError:
+        raise _unusable("its connect_timeout is not a number") from None
+    # libpq: zero, negative or absent means to wait for ever; a function cannot, so the setting stays.
+    return seconds if seconds > 0 else otherwise
+
+
+def _is_local(host: str | tuple[str, ...] | None) -> bool:
+    hosts = host if isinstance(host, tuple) else (host or "",)
+    return all(
+        not each or each.startswith(("/", "@", "127.")) or each in ("localhost", "::1", "[::1]") for each in hosts
+    )
+
+
+def _ssl(mode: str | None, root_cert: str | None, host: str | tuple[str, ...] | None) -> "SslMode | ssl.SSLContext":
+    if mode is not None and mode not in _SSL_MODES:
+        raise _unusable(f"its sslmode is none of {', '.join(_SSL_MODES)}")
+    chosen: SslMode = next((each for each in _SSL_MODES if each == mode), "prefer" if _is_local(host) else "require")
+    if chosen == "require" and root_cert:
+        chosen = "verify-ca"  # as libpq does when there is a root certificate
+    if chosen not in ("verify-ca", "verify-full"):
+        return chosen
+    try:
+        context = _trusting(root_cert)
+    except (OSError, ValueError):  # ssl.SSLError is an OSError
+        raise NotConfigured(
+            "MIGRATION_SSL_ROOT_CERT is neither the path of a readable certificate file nor PEM text.",
+            variables=[variable("ssl_root_cert")],
+        ) from None
+    context.check_hostname = chosen == "verify-full"
+    return context
+
+
+def _trusting(root_cert: str | None) -> ssl.SSLContext:
+    if root_cert is None or root_cert == "system":
+        return ssl.create_default_context()
+    if "-----BEGIN" in root_cert:  # serverless has no files; some dashboards keep a newline as \n
+        return ssl.create_default_context(cadata=root_cert.replace("\\n", "\n"))
+    return ssl.create_default_context(cafile=str(Path(root_cert).expanduser()))

@@ -1,0 +1,275 @@
+"""The connection that revisions run on: SQLAlchemy over asyncpg, with two things changed.
+
+Statements without parameters go over the simple query protocol, so that several in one string work and each
+takes one round trip. And every transaction is *fenced*: its BEGIN carries our settings and a check that the
+run still holds the lock, its COMMIT the same check once more, so that a run that has lost its guard cannot
+commit. Both travel in the round trip of the BEGIN or COMMIT itself.
+
+SQLAlchemy's asyncpg dialect takes another DBAPI module by `create_engine(module=...)`; the classes below are
+that module's, and change as little of its own as they can.
+"""
+
+import contextlib
+import re
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+from sqlalchemy import NullPool
+from sqlalchemy.dialects.postgresql import asyncpg as dialect
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.util import await_only
+
+from app.database import connection, simple_query
+from app.database.lock import GUARD_LOST
+from app.database.simple_query import ResultSet, literal
+from app.database.url import Database
+from app.errors import LockLost
+
+_ROWCOUNT = re.compile(r"(?:SELECT|UPDATE|DELETE|MERGE|FETCH|MOVE|COPY|INSERT \d+) (\d+)")
+_LEADING = r"(?:\s|--[^\n]*(?:\n|$)|/\*.*?\*/|\()*"
+_RETURNS_ROWS = re.compile(
+    _LEADING + r"(?:SELECT|WITH|VALUES|TABLE|SHOW|EXPLAIN|FETCH|EXECUTE|CALL)\b", re.IGNORECASE | re.DOTALL
+)
+_CALLS_A_PROCEDURE = re.compile(_LEADING + r"CALL\b", re.IGNORECASE | re.DOTALL)
+
+
+@dataclass(slots=True)
+class Fence:
+    """What stands around every transaction of a run, and what was seen of them."""
+
+    check: str
+    """A statement that fails once the guard is gone: `lock.Guard.fence`."""
+    settings: str
+    """SET LOCAL statements for the start of each transaction."""
+    at_commit: str = ""
+    """A statement that the next COMMIT carries: the ledger's row of the step."""
+    commits: int = 0
+    """Transactions committed, and statements run outside of any, so far."""
+
+
+def fence(check: str, *, run_id: UUID, lease_s: float, lock_timeout_s: float) -> Fence:
+    """The fence of a run.
+
+    The settings are SET LOCAL in each transaction, since a session's SET leaks to strangers through a pooler.
+    """
+    lease_ms, lock_timeout_ms = round(lease_s * 1000), round(lock_timeout_s * 1000)
+    return Fence(
+        check=check,
+        settings=(
+            f"SET LOCAL application_name = {literal(connection.working_name(run_id))}; "
+            # A frozen function must not sit on table locks for longer than its run may last.
+            f"SET LOCAL idle_in_transaction_session_timeout = {lease_ms}; "
+            # DDL that waits for a table makes every reader queue behind it.
+            f"SET LOCAL lock_timeout = {lock_timeout_ms}; "
+            # The statement of a client that was killed ends in a second, instead of running to its end.
+            "SET LOCAL client_connection_check_interval = 1000"
+        ),
+    )
+
+
+def engine(database: Database, fence: Fence, *, run_id: UUID, pooler: bool) -> AsyncEngine:
+    """An engine whose connections are fenced; each is opened when asked for, and closed after use."""
+
+    async def connect() -> connection.Connection:
+        opened = await connection.connect(database, application_name=connection.working_name(run_id))
+        if not pooler:
+            # Where the session is ours alone, autocommit blocks are covered too.
+            await opened.execute("SET client_connection_check_interval = 1000")
+        return opened
+
+    return create_async_engine(
+        "postgresql+asyncpg://",
+        module=_Dbapi(fence),
+        async_creator=connect,
+        poolclass=NullPool,
+        # Behind a pooler a prepared statement's name may be taken, or its statement gone: use the unnamed one.
+        connect_args={"prepared_statement_cache_size": 0, "prepared_statement_name_func": str} if pooler else {},
+    )
+
+
+def plain_engine(database: Database) -> AsyncEngine:
+    """An engine for commands that only read: no fence, SQLAlchemy's own cursors."""
+
+    async def connect() -> connection.Connection:
+        return await connection.connect(database, application_name=connection.CONTROL)
+
+    return create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
+
+
+class _Dbapi(dialect.AsyncAdapt_asyncpg_dbapi):
+    """asyncpg as SQLAlchemy sees it, making fenced connections."""
+
+    def __init__(self, fence: Fence) -> None:
+        super().__init__(asyncpg)  # type: ignore[no-untyped-call]  # SQLAlchemy's dialects are not typed
+        self._fence = fence
+
+    def connect(self, *_: Any, async_creator_fn: Any, **options: Any) -> "_Connection":  # noqa: ANN401 – DBAPI
+        """Open a connection the way `engine` says; called in SQLAlchemy's greenlet."""
+
+        async def create() -> _Connection:
+            return _Connection(self, await async_creator_fn(), self._fence, **options)
+
+        return await_only(create())
+
+
+class _Connection(dialect.AsyncAdapt_asyncpg_connection):
+    """A DBAPI connection whose transactions are fenced."""
+
+    __slots__ = ("_fence",)
+
+    _connection: Any  # asyncpg's connection; SQLAlchemy's own protocol for it leaves out what is used here
+    _transaction: Any
+
+    def __init__(self, dbapi: _Dbapi, opened: Any, fence: Fence, **options: Any) -> None:  # noqa: ANN401 – DBAPI
+        super().__init__(dbapi, opened, **options)  # type: ignore[no-untyped-call]  # as above
+        self._fence = fence
+
+    async def _start_transaction(self) -> None:
+        """SQLAlchemy's hook before each statement that finds no transaction open."""
+        if self.isolation_level == "autocommit":
+            # No transaction to hold the statement back: look right before it instead.
+            await _fenced(self._connection, self._fence.check)
+            self._fence.commits += 1
+        else:
+            await self.begin()
+
+    async def begin(self) -> None:
+        """Begin a fenced transaction.
+
+        Raises:
+            LockLost: The guard is gone.
+        """
+        begin = "BEGIN"
+        if self.isolation_level not in (None, "autocommit"):
+            begin += f" ISOLATION LEVEL {self.isolation_level.replace('_', ' ').upper()}"
+        begin += " READ ONLY" * self.readonly + " DEFERRABLE" * self.deferrable
+        try:
+            await _fenced(self._connection, f"{begin}; {self._fence.settings}; {self._fence.check}")
+        except Exception as error:  # noqa: BLE001 – whatever it is, the transaction must not stay open
+            await _rollback(self._connection)
+            self._handle_exception(error)
+        self._transaction = _Transaction(self._connection, self._fence)
+
+    @contextlib.asynccontextmanager
+    async def in_a_transaction_of_its_own(self) -> AsyncIterator[None]:
+        """For a statement of several messages in an autocommit block.
+
+        The statement commits by itself as ever, but fenced, with our settings, and on one backend: a
+        transaction pooler may hand each message that is outside of a transaction to another.
+        """
+        await self.begin()
+        try:
+            yield
+        except BaseException:
+            await _rollback(self._connection)
+            raise
+        else:
+            await self._transaction.commit()
+        finally:
+            self._transaction = None
+
+
+class _Transaction:
+    """An open transaction, as SQLAlchemy's connection keeps it."""
+
+    def __init__(self, opened: Any, fence: Fence) -> None:  # noqa: ANN401 – asyncpg's connection, as SQLAlchemy has it
+        self._connection = opened
+        self._fence = fence
+
+    async def start(self) -> None:
+        """Nothing is left to do: the connection began the transaction."""
+
+    async def commit(self) -> None:
+        """COMMIT, with the step's row and the check before it.
+
+        Raises:
+            LockLost: The guard is gone; the transaction is rolled back.
+        """
+        last, self._fence.at_commit = self._fence.at_commit, ""
+        try:
+            await _fenced(self._connection, "; ".join(filter(None, [last, self._fence.check, "COMMIT"])))
+        except BaseException:
+            await _rollback(self._connection)
+            raise
+        self._fence.commits += 1
+
+    async def rollback(self) -> None:
+        """ROLLBACK; a step's row that was waiting for the COMMIT goes with it."""
+        self._fence.at_commit = ""
+        await self._connection.execute("ROLLBACK")
+
+
+async def _rollback(opened: Any) -> None:  # noqa: ANN401 – asyncpg's connection, as SQLAlchemy has it
+    if not opened.is_closed() and opened.is_in_transaction():
+        await opened.execute("ROLLBACK")
+
+
+async def _fenced(opened: Any, sql: str) -> None:  # noqa: ANN401 – asyncpg's connection, as SQLAlchemy has it
+    try:
+        await simple_query.send(opened, sql)
+    except asyncpg.InvalidTextRepresentationError as error:
+        if GUARD_LOST in str(error):
+            raise LockLost("The lock was lost, so nothing more is committed.") from None
+        raise
+
+
+class _Cursor(dialect.AsyncAdapt_asyncpg_cursor):
+    """A cursor that sends statements without parameters over the simple query protocol."""
+
+    __slots__ = ()
+
+    _adapt_connection: Any  # our _Connection, behind SQLAlchemy's narrower type
+    _connection: Any
+    _description: Any
+
+    async def _prepare_and_execute(self, operation: str, parameters: Sequence[Any] | None) -> None:
+        adapted = self._adapt_connection
+        if parameters or self.server_side or _wants_types(operation):
+            async with self._alone(operation):
+                await super()._prepare_and_execute(operation, parameters)  # type: ignore[no-untyped-call]  # as above
+            return
+        async with adapted._execute_mutex:
+            if adapted._transaction is None:
+                await adapted._start_transaction()
+            try:
+                results = await simple_query.send(self._connection, operation)
+            except Exception as error:  # noqa: BLE001 – SQLAlchemy's own translation follows
+                adapted._handle_exception(error)
+            last = results[-1] if results else ResultSet()
+            counted = _ROWCOUNT.match(last.status)
+            self._description = [
+                (column.name, column.type_oid, None, None, None, None, None) for column in last.columns
+            ] or None
+            self._rows = deque(last.rows)
+            self._rowcount = int(counted[1]) if counted else -1
+
+    async def _executemany(self, operation: str, seq_of_parameters: Sequence[Any]) -> None:
+        async with self._alone(operation):
+            await super()._executemany(operation, seq_of_parameters)  # type: ignore[no-untyped-call]  # as above
+
+    def _alone(self, operation: str) -> AbstractAsyncContextManager[None]:
+        adapted = self._adapt_connection
+        # A procedure may commit by itself, which it cannot do inside of a transaction block.
+        if adapted.isolation_level != "autocommit" or self.server_side or _CALLS_A_PROCEDURE.match(operation):
+            return contextlib.nullcontext()
+        return adapted.in_a_transaction_of_its_own()  # type: ignore[no-any-return]  # see _adapt_connection
+
+
+_Connection._cursor_cls = _Cursor
+
+
+def _wants_types(operation: str) -> bool:
+    """Whether it is surely one statement that returns rows.
+
+    Such a statement is prepared, so that its rows have asyncpg's types for every PostgreSQL type. A semicolon
+    inside it may stand in a string or between two statements; nothing here tells which, and the simple
+    protocol takes both.
+    """
+    return ";" not in operation.rstrip().rstrip(";") and bool(
+        _RETURNS_ROWS.match(operation) or re.search(r"\breturning\b", operation, re.IGNORECASE)
+    )

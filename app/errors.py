@@ -1,0 +1,309 @@
+"""Everything that can go wrong, drawn as a tree.
+
+    Problem
+    ├── Unauthenticated, InsufficientScope          the key
+    ├── NotConfigured                               the environment
+    ├── InvalidRequest                              the request
+    │   ├── UnknownTarget
+    │   ├── BodyTooLarge, WrongMediaType
+    │   └── NotFound, MethodNotAllowed
+    ├── LockHeld                                    somebody else is at work
+    ├── HistoryMismatch                             the database and the deployment disagree
+    │   └── DatabaseAhead, Diverged, MultipleHeads
+    ├── RunStopped                                  a run began and did not reach its target
+    │   └── LockTimeout, LockLost, StatementTimeout, MigrationFailed
+    ├── DatabaseUnavailable                         the way to the database
+    │   └── TlsFailed, DatabaseAuthFailed, PermissionDenied
+    └── InternalError                               a defect of ours
+
+Each class knows its slug, its status, whether the same call may succeed later, and a hint that says what to do
+next. `Problem.document` is the answer of RFC 9457. The message is the product: it must help, and it must
+never hold a secret, a statement's parameters or a traceback.
+"""
+
+import re
+from typing import Any, ClassVar
+
+DOCUMENTATION = "https://github.com/migration-endpoint/migration-endpoint#"
+"""Where the problem types are explained: the README's headings are the slugs."""
+
+_CREDENTIALS = re.compile(r"(?P<scheme>[a-z][a-z0-9+]*)://[^\s/@]*@", re.IGNORECASE)
+_PASSWORD = re.compile(r"(?P<name>password|passwd|pwd|secret|token)(\s*[=:]\s*)(\"[^\"]*\"|'[^']*'|\S+)", re.IGNORECASE)
+
+
+def redacted(text: str) -> str:
+    """Blank out what looks like credentials, for text that other people's code wrote."""
+    text = _CREDENTIALS.sub(r"\g<scheme>://***@", text)
+    return _PASSWORD.sub(r"\g<name>\2***", text)
+
+
+class Problem(Exception):  # noqa: N818 – errors are facts here, without the suffix
+    """Something that went wrong, in the terms of RFC 9457.
+
+    Args:
+        detail: What happened in this case, in a sentence.
+        hint: What to do next, where the class's own hint is not the best one.
+        retryable: Whether the same call may succeed later, where this case differs from its class.
+        **members: Extension members of the answer, such as `revision` or `holder`; JSON values.
+    """
+
+    slug: ClassVar[str]
+    status: ClassVar[int]
+    title: ClassVar[str]
+    hint: str = ""
+    retryable: bool = False
+    retry_after_s: ClassVar[int | None] = None
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        hint: str | None = None,
+        retryable: bool | None = None,
+        **members: Any,  # noqa: ANN401 – whatever JSON can say
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.members = members
+        if hint is not None:
+            self.hint = hint
+        if retryable is not None:
+            self.retryable = retryable
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers that belong to the answer beside its document."""
+        if self.retry_after_s is not None and self.retryable:
+            return {"Retry-After": str(self.retry_after_s)}
+        return {}
+
+    def document(self, *, instance: str | None = None, request_id: str | None = None) -> dict[str, Any]:
+        """The problem as RFC 9457 writes it."""
+        return {
+            "type": f"{DOCUMENTATION}{self.slug}",
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+            "instance": instance,
+            "retryable": self.retryable,
+            "hint": self.hint,
+            "request_id": request_id,
+            **self.members,
+        }
+
+
+class Unauthenticated(Problem):
+    """No key came, or one that is not ours (RFC 6750, section 3)."""
+
+    slug, status, title = "unauthenticated", 401, "A key is needed"
+    hint = "Send the header `Authorization: Bearer $MIGRATION_API_KEY`."
+
+    def __init__(self, detail: str, *, token_came: bool) -> None:
+        super().__init__(detail)
+        self.token_came = token_came
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The challenge; it names an error only if a token came (RFC 6750, section 3.1)."""
+        return {
+            "WWW-Authenticate": 'Bearer realm="migrate"' + ', error="invalid_token"' * self.token_came,
+        }
+
+
+class InsufficientScope(Problem):
+    """The key is known, and may not do this."""
+
+    slug, status, title = "insufficient-scope", 403, "This key may only read"
+    hint = "Use a key of MIGRATION_API_KEY; those of MIGRATION_READ_KEY only read."
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The challenge of RFC 6750, section 3.1."""
+        return {"WWW-Authenticate": 'Bearer realm="migrate", error="insufficient_scope", scope="apply"'}
+
+
+class NotConfigured(Problem):
+    """A variable of the environment is missing or has a value that cannot be used."""
+
+    slug, status, title = "not-configured", 503, "The deployment is not configured"
+    hint = "Set the variable in the deployment's environment, then deploy again."
+
+
+class InvalidRequest(Problem):
+    """The request is not what the route takes."""
+
+    slug, status, title = "invalid-request", 422, "The request is not valid"
+    hint = 'Send a JSON object such as {"target": "heads"}, or no body at all.'
+
+
+class UnknownTarget(InvalidRequest):
+    """The target names no revision of this deployment."""
+
+    slug, title = "unknown-target", "The target is not in this deployment's history"
+    hint = "Use `heads`, or a revision that GET /status lists; check that the right commit is deployed."
+
+
+class BodyTooLarge(InvalidRequest):
+    """The body is larger than any valid one."""
+
+    slug, status, title = "body-too-large", 413, "The body is too large"
+
+
+class WrongMediaType(InvalidRequest):
+    """The body is not declared as JSON."""
+
+    slug, status, title = "wrong-media-type", 415, "The body must be JSON"
+    hint = "Add the header `Content-Type: application/json`; curl's -d alone declares a form."
+
+
+class NotFound(InvalidRequest):
+    """There is no such route or thing."""
+
+    slug, status, title = "not-found", 404, "Not found"
+    hint = "The routes are POST /migrate and GET /status, /runs, /runs/{id}, /health, /livez."
+
+
+class MethodNotAllowed(InvalidRequest):
+    """The route exists with another method."""
+
+    slug, status, title = "method-not-allowed", 405, "The route does not take this method"
+    hint = "See the Allow header."
+
+    def __init__(self, detail: str, *, allow: str) -> None:
+        super().__init__(detail)
+        self.allow = allow
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Which methods the route takes (RFC 9110, section 15.5.6)."""
+        return {"Allow": self.allow}
+
+
+class LockHeld(Problem):
+    """Another run holds the lock, for longer than this caller would wait."""
+
+    slug, status, title = "lock-held", 409, "Another run is under way"
+    hint = "Call again; the run under way may do all the work. GET /status shows how far it is."
+    retryable = True
+    retry_after_s = 5
+
+
+class HistoryMismatch(Problem):
+    """The database and this deployment's revisions do not fit together; nothing was changed."""
+
+    status = 409
+
+
+class DatabaseAhead(HistoryMismatch):
+    """The database has everything this deployment knows, and more: normal after a rollback of the code."""
+
+    slug, title = "database-ahead", "The database is ahead of this deployment"
+    hint = "Nothing is broken. To migrate, deploy a commit whose history contains the database's revision."
+
+
+class Diverged(HistoryMismatch):
+    """The database has a revision unknown here, and lacks one that is known here."""
+
+    slug, title = "diverged", "The database and this deployment have diverged"
+    hint = (
+        "Another branch was probably migrated into this database. Merge its revisions into this deployment "
+        "(alembic merge), or point the deployment at its own database."
+    )
+
+
+class MultipleHeads(HistoryMismatch):
+    """The target asks for one head and there are several."""
+
+    slug, title = "multiple-heads", "The history has several heads"
+    hint = "Join them with `alembic merge heads -m ...`, or use the target `heads` to upgrade to all of them."
+
+
+class RunStopped(Problem):
+    """A run began and ended before its target. Carries run_id, applied and remaining."""
+
+
+class LockTimeout(RunStopped):
+    """A revision could not get its table locks in time, however often it was tried (SQLSTATE 55P03)."""
+
+    slug, status, title = "lock-timeout", 503, "A table stayed locked"
+    hint = (
+        "The `blockers` hold the table. Let them finish or end them (select pg_terminate_backend(pid)), then "
+        "call again. MIGRATION_LOCK_TIMEOUT and MIGRATION_LOCK_RETRIES say how long and how often is tried."
+    )
+    retryable = True
+    retry_after_s = 5
+
+
+class LockLost(RunStopped):
+    """The guard's connection ended during the run; what was not committed was rolled back."""
+
+    slug, status, title = "lock-lost", 503, "The run lost its lock"
+    hint = (
+        "The function was frozen, or cut off from the database, for longer than MIGRATION_LEASE. "
+        "Call again: the next run continues where this one stopped."
+    )
+    retryable = True
+    retry_after_s = 1
+
+
+class StatementTimeout(RunStopped):
+    """A statement ran into `statement_timeout` or was cancelled (SQLSTATE 57014)."""
+
+    slug, status, title = "statement-timeout", 504, "A statement was cancelled"
+    hint = (
+        "Raise `statement_timeout` for the role, or split the revision into smaller ones; "
+        "a backfill belongs into batches."
+    )
+
+
+class MigrationFailed(RunStopped):
+    """A revision raised an error."""
+
+    slug, status, title = "migration-failed", 500, "A revision failed"
+    hint = "Correct the revision and deploy again; the next call continues with it."
+
+
+class DatabaseUnavailable(Problem):
+    """No connection could be made, or it broke."""
+
+    slug, status, title = "database-unavailable", 503, "The database cannot be reached"
+    hint = "Check host and port of the connection string, and that the database is running; then call again."
+    retryable = True
+    retry_after_s = 5
+
+
+class TlsFailed(DatabaseUnavailable):
+    """The encrypted connection could not be made."""
+
+    slug, title = "tls-failed", "No TLS connection to the database"
+    hint = (
+        "For a certificate that your system does not know, set MIGRATION_SSL_ROOT_CERT to the provider's root "
+        "certificate; for a server without TLS inside a private network, put ?sslmode=disable in its URL."
+    )
+    retryable = False
+
+
+class DatabaseAuthFailed(DatabaseUnavailable):
+    """PostgreSQL refused the role or its password."""
+
+    slug, title = "database-auth-failed", "The database refused the login"
+    hint = "Copy the connection string from the provider again; a password with @ : / or # must be %-encoded."
+    retryable = False
+
+
+class PermissionDenied(DatabaseUnavailable):
+    """The role lacks a right (SQLSTATE 42501)."""
+
+    slug, title = "permission-denied", "The database role lacks a right"
+    hint = (
+        "Use the role that owns the tables, or grant it what is missing: "
+        "GRANT CREATE, USAGE ON SCHEMA public TO <role>; GRANT CREATE ON DATABASE <database> TO <role>."
+    )
+    retryable = False
+
+
+class InternalError(Problem):
+    """A defect of this service; the log has the place."""
+
+    slug, status, title = "internal-error", 500, "Something unexpected happened"
+    hint = "The log has an event `internal_error` with this request_id; please report it."

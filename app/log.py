@@ -1,0 +1,34 @@
+"""Structured logs: one line of JSON per event.
+
+The line is the message itself. Vercel's own log handler ignores formatters, so nothing may depend on one.
+"""
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+from app.report import Event
+
+_logger = logging.getLogger("migration_endpoint")
+
+
+def to_stderr_if_nobody_listens() -> None:
+    """Show the events when no log handler is installed, as under plain uvicorn; a platform's own is kept."""
+    _logger.setLevel(logging.INFO)
+    if not _logger.hasHandlers():
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        _logger.addHandler(handler)
+
+
+def event(name: str, **fields: Any) -> None:  # noqa: ANN401 – whatever JSON can say
+    """Log one event; `fields` must hold no secret, since none is looked for here."""
+    at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    _logger.info(json.dumps({"event": name, "at": at, **fields}, default=str))
+
+
+def emit(happened: Event) -> None:
+    """Log an event of a run."""
+    event(happened.name, **happened.fields)

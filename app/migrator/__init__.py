@@ -1,0 +1,1 @@
+"""The work: what a run does, and what it would do."""

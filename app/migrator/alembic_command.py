@@ -1,0 +1,93 @@
+"""The plain `alembic` command, from a laptop: connected by the same settings, under the same lock.
+
+`migrations/env.py` comes here when nobody handed it a connection. A command that moves the database takes the
+lock, is fenced and goes on record like any other run; one that only reads it needs no lock.
+"""
+
+import asyncio
+import contextlib
+import getpass
+from collections.abc import Callable
+
+from sqlalchemy import Connection
+
+from app import log, settings
+from app.database import connection, url, working
+from app.errors import NotConfigured, Problem
+from app.migrator import revisions
+from app.migrator.revisions import Applying
+from app.migrator.run import Call, Runner, uuid7
+from app.migrator.turn import Turn
+from app.migrator.work import Work
+from app.report import Outcome
+from app.settings import Settings
+
+_OUTCOMES: dict[str, Outcome] = {"upgrade": "upgraded", "downgrade": "downgraded", "stamp": "stamped"}
+
+type RunMigrations = Callable[..., None]
+"""env.py's own function: takes a connection and options for Alembic's `configure`."""
+
+
+def run(run_migrations: RunMigrations) -> None:
+    """Connect, and run the command that is under way.
+
+    Raises:
+        SystemExit: with the problem's words, for a terminal.
+    """
+    read = settings.from_environment()
+    try:
+        if isinstance(read, NotConfigured):
+            raise read
+        command = revisions.command_under_way()
+        asyncio.run(_under_the_lock(command, run_migrations, read) if command else _reading(run_migrations, read))
+    except Problem as problem:
+        raise SystemExit(f"{problem.title}: {problem.detail}\n{problem.hint}") from None
+
+
+async def _reading(run_migrations: RunMigrations, chosen: Settings) -> None:
+    engine = working.plain_engine(url.database(chosen))
+    async with engine.connect() as opened:
+        await opened.run_sync(run_migrations)
+
+
+async def _under_the_lock(command: tuple[str, str], run_migrations: RunMigrations, chosen: Settings) -> None:
+    name, target = command
+    call = Call(request_id=str(uuid7()), target=target, reason=f"alembic {name} by {_user()}")
+    runner = Runner(call, chosen, url.database(chosen), turn=Turn(), emit=log.emit)
+    async with connection.session(runner.database) as control:
+        facts = await runner.look(control)
+        async with runner.guard(facts) as guard:
+            while not await runner.takes_the_lock(guard, control):
+                pass
+            await runner.carries_out(
+                lambda opened, work: _apply(run_migrations, opened, work),
+                guard=guard,
+                control=control,
+                facts=await runner.look(control),
+                pending=[],
+                missing=lambda _: [],
+                outcome=_OUTCOMES.get(name, "upgraded"),
+            )
+
+
+def _apply(run_migrations: RunMigrations, opened: Connection, work: Work) -> None:
+    run_migrations(opened, **revisions.run_options(_Onlooker(work)))
+
+
+class _Onlooker:
+    """Tells a Work of the steps of a command that Alembic itself goes through."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        work.mark()
+
+    def applies(self, applying: Applying) -> None:
+        """A revision has run: put it on record, and start the clock of the next one."""
+        self._work.applies(applying)
+        self._work.mark()
+
+
+def _user() -> str:
+    with contextlib.suppress(OSError, KeyError):
+        return getpass.getuser()
+    return "somebody"

@@ -1,0 +1,166 @@
+"""How the database and the deployment stand to each other."""
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from app import report
+from app.database import catalog, connection, lock, url
+from app.database.catalog import Facts
+from app.database.connection import Session
+from app.database.ledger import Ledger
+from app.errors import DatabaseAhead, Diverged, HistoryMismatch, NotFound
+from app.migrator import revisions
+from app.migrator.revisions import History
+from app.report import RecordedRun, Runs, State, Status
+from app.settings import Settings
+
+_RUNS_IN_STATUS = 5
+
+
+def ledger_of(settings: Settings, facts: Facts) -> Ledger:
+    """The ledger that records what happens to the database of `facts`."""
+    return Ledger(settings.ledger_schema, facts.version_table)
+
+
+async def look(control: Session, settings: Settings) -> Facts:
+    """Look at the database, in one round trip."""
+    return await catalog.look(control, ledger_schema=settings.ledger_schema)
+
+
+async def mismatch(control: Session, settings: Settings, history: History, facts: Facts) -> HistoryMismatch | None:
+    """Say why the database has revisions that this deployment does not know, if it has.
+
+    The ledger knows what an unknown revision came after. Where that leads to everything this deployment
+    knows, the database is merely ahead; otherwise the two have diverged. Without a record of it a revision is
+    taken for a later one, since a rollback of the deployment is the usual cause, unless the database lacks
+    something in spite of having heads that are known.
+    """
+    unknown = [head for head in facts.heads if not history.knows(head)]
+    if not unknown:
+        return None
+    parents = await ledger_of(settings, facts).parents(control) if facts.ledger_exists else {}
+    known = _known_ancestors(facts.heads, parents, history)
+    members: dict[str, Any] = {"database_heads": list(facts.heads), "script_heads": list(history.heads)}
+    names = ", ".join(unknown)
+    if known and history.pending(known, "heads"):
+        return Diverged(
+            f"The database is at {names}, which this deployment does not know, and lacks revisions that it does.",
+            **members,
+        )
+    return DatabaseAhead(f"The database is at {names}, which this deployment does not contain.", **members)
+
+
+def _known_ancestors(
+    heads: tuple[str, ...], parents: Mapping[str, tuple[str, ...]], history: History
+) -> tuple[str, ...]:
+    found: set[str] = set()
+    seen: set[str] = set()
+    ahead = list(heads)
+    while ahead:
+        revision = ahead.pop()
+        if revision in seen:
+            continue
+        seen.add(revision)
+        if history.knows(revision):
+            found.add(revision)
+        else:
+            ahead.extend(parents.get(revision, ()))
+    return tuple(sorted(found))
+
+
+def state(history: History, facts: Facts, unknown: HistoryMismatch | None) -> State:
+    """The state in a word."""
+    match unknown:
+        case None if not history.pending(facts.heads, "heads"):
+            return "up_to_date"
+        case None:
+            return "multiple_heads" if len(history.heads) > 1 else "pending"
+        case DatabaseAhead():
+            return "database_ahead"
+        case _:
+            return "diverged"
+
+
+async def status(settings: Settings, *, request_id: str) -> Status:
+    """Everything that GET /status tells. Reads only, on one connection.
+
+    Raises:
+        NotConfigured: There is no usable connection string or history.
+        DatabaseUnavailable: or one of its children.
+    """
+    history = await revisions.loaded(settings.script_location)
+    async with connection.session(url.database(settings)) as control:
+        facts = await look(control, settings)
+        unknown = await mismatch(control, settings, history, facts)
+        lock_key = lock.key(facts.version_table)
+        holder = await lock.holder(control, lock_key)
+        runs = await ledger_of(settings, facts).runs(control, limit=_RUNS_IN_STATUS) if facts.ledger_exists else []
+    return Status(
+        state=state(history, facts, unknown),
+        current=list(facts.heads),
+        heads=list(history.heads),
+        pending=[] if unknown else history.pending(facts.heads, "heads"),
+        lock=report.Lock(key=lock_key, held=holder is not None, holder=holder),
+        runs=runs,
+        database=report.Database(
+            server_version=".".join(map(str, facts.server_version)),
+            pooler=facts.pooler,
+        ),
+        deployment=settings.deployment,
+        warnings=warnings(facts),
+        request_id=request_id,
+    )
+
+
+def warnings(facts: Facts) -> list[str]:
+    """What a caller should know about this database, whatever is done to it."""
+    found = []
+    if facts.in_recovery:
+        found.append("This server is a read-only replica; point the connection string at the primary.")
+    return found
+
+
+async def health(settings: Settings) -> report.Health:
+    """Whether the database is reachable and at what this deployment needs.
+
+    A database that is ahead is normal after a rollback of the deployment, and passes; pending revisions warn.
+
+    Raises:
+        NotConfigured: There is no usable connection string or history.
+        DatabaseUnavailable: or one of its children.
+    """
+    history = await revisions.loaded(settings.script_location)
+    async with connection.session(url.database(settings)) as control:
+        facts = await look(control, settings)
+        unknown = await mismatch(control, settings, history, facts)
+    found = state(history, facts, unknown)
+    return report.Health(
+        status="pass" if found in ("up_to_date", "database_ahead") else "fail" if found == "diverged" else "warn",
+        state=found,
+        pending=0 if unknown else len(history.pending(facts.heads, "heads")),
+        deployment=settings.deployment,
+    )
+
+
+async def runs(settings: Settings, *, limit: int) -> Runs:
+    """The last runs, newest first; none without a ledger."""
+    async with connection.session(url.database(settings)) as control:
+        facts = await look(control, settings)
+        if not facts.ledger_exists:
+            return Runs(runs=[])
+        return Runs(runs=await ledger_of(settings, facts).runs(control, limit=limit))
+
+
+async def run(settings: Settings, run_id: UUID) -> RecordedRun:
+    """One run.
+
+    Raises:
+        NotFound: The ledger has no run of this id.
+    """
+    async with connection.session(url.database(settings)) as control:
+        facts = await look(control, settings)
+        found = await ledger_of(settings, facts).run(control, run_id) if facts.ledger_exists else None
+    if found is None:
+        raise NotFound(f"The ledger has no run {run_id}.", hint="GET /runs lists the runs.")
+    return found

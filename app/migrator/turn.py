@@ -1,0 +1,64 @@
+"""One run at a time in this process, and one poller at the database on behalf of all who wait here.
+
+Alembic cannot do two upgrades in one process, and fifty waiting callers must not hold fifty connections.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from app.errors import LockHeld
+from app.report import Holder
+
+
+class Turn:
+    """The turn that a caller takes before it opens a connection. One per application."""
+
+    def __init__(self) -> None:
+        self.holder: Callable[[], Holder | None] = _nobody
+        """Tells who holds the database's lock, as far as is known here: a run of ours, or one elsewhere."""
+        self._lock = asyncio.Lock()
+        self._recording = asyncio.Lock()
+
+    @asynccontextmanager
+    async def taken(self, wait_s: float) -> AsyncIterator[None]:
+        """Hold the turn.
+
+        Args:
+            wait_s: How long to wait for it, in seconds.
+
+        Raises:
+            LockHeld: It did not come in time.
+        """
+        began = time.monotonic()
+        try:
+            await asyncio.wait_for(self._lock.acquire(), wait_s)
+        except TimeoutError:
+            raise held(self.holder(), waited_s=time.monotonic() - began) from None
+        try:
+            yield
+        finally:
+            self.holder = _nobody
+            self._lock.release()
+
+    @asynccontextmanager
+    async def to_record_a_refusal(self) -> AsyncIterator[None]:
+        """Keep those who are refused at the same time from opening a connection each."""
+        async with self._recording:
+            yield
+
+
+def _nobody() -> Holder | None:
+    return None
+
+
+def held(holder: Holder | None, *, waited_s: float) -> LockHeld:
+    """The refusal of a caller who has waited long enough."""
+    who = f"Run {holder.run_id} holds the lock" if holder and holder.run_id else "Another run holds the lock"
+    at = f", at {holder.revision} ({holder.progress})" if holder and holder.revision else ""
+    return LockHeld(
+        f"{who}{at}; gave up after {waited_s:.1f} s.",
+        holder=(holder or Holder()).model_dump(mode="json"),
+        waited_ms=round(waited_s * 1000),
+    )

@@ -1,0 +1,74 @@
+"""The routes for monitors: GET and HEAD /health and /livez, which need no key."""
+
+import asyncio
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import JSONResponse
+
+from app.errors import InsufficientScope, NotConfigured, Problem, Unauthenticated
+from app.report import Health
+from app.settings import Settings
+from app.web.house import house, migrator_imported
+from app.web.problems import request_id
+
+router = APIRouter()
+
+
+class Look:
+    """One look at the database at a time, shared by all who ask while it lasts."""
+
+    def __init__(self) -> None:
+        self._under_way: asyncio.Task[Health] | None = None
+
+    async def at(self, settings: Settings) -> Health:
+        """Look, or wait for the look that is under way.
+
+        Raises:
+            Problem: what the look ran into.
+        """
+        if self._under_way is None or self._under_way.done():
+            self._under_way = asyncio.create_task(self._look(settings))
+        # A caller who hangs up must not end the look of the others.
+        return await asyncio.shield(self._under_way)
+
+    async def _look(self, settings: Settings) -> Health:
+        await migrator_imported()
+        from app.migrator import status
+
+        return await status.health(settings)
+
+
+@router.get("/livez", response_model_exclude_none=True)
+async def livez() -> Health:
+    """The process answers. Never touches the database."""
+    return Health(status="pass")
+
+
+@router.get("/health", response_model=Health, responses={503: {"model": Health, "description": "fail"}})
+async def health(
+    request: Request,
+    strict: Annotated[bool, Query(description="Answer 503 for `warn` too.")] = False,  # noqa: FBT002 – a query parameter
+) -> JSONResponse:
+    """Whether the database is at what this deployment needs: `pass`, `warn` (revisions are pending) or `fail`."""
+    look: Look = request.app.state.look
+    try:
+        found = await look.at(house(request).settings)
+    except Problem as problem:
+        found = Health(status="fail", problem=problem.document(request_id=request_id(request.scope)))
+    code = 503 if found.status == "fail" or (found.status == "warn" and strict) else 200
+    shown = found.model_dump(mode="json", exclude_none=True) if _may_see(request) else {"status": found.status}
+    return JSONResponse(shown, status_code=code)
+
+
+# A monitor's HEAD; beside GET rather than in one declaration, so that each has an operation of its own.
+router.add_api_route("/livez", livez, methods=["HEAD"], include_in_schema=False, response_model_exclude_none=True)
+router.add_api_route("/health", health, methods=["HEAD"], include_in_schema=False)
+
+
+def _may_see(request: Request) -> bool:
+    try:
+        house(request).caller(request, "read")
+    except (NotConfigured, Unauthenticated, InsufficientScope):
+        return False
+    return True

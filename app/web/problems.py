@@ -1,0 +1,98 @@
+"""Problems as answers: RFC 9457, `application/problem+json`."""
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+from starlette.types import Scope
+
+from app.errors import InvalidRequest, MethodNotAllowed, NotFound, Problem
+
+
+class ProblemDocument(BaseModel):
+    """A problem, as RFC 9457 writes it; further members depend on its type."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = Field(description="A URI that ends in the problem's name, such as `#lock-held`.")
+    title: str
+    status: int
+    detail: str = Field(description="What happened, in this case.")
+    instance: str | None
+    retryable: bool = Field(description="Whether the same call may succeed later.")
+    hint: str = Field(description="What to do next.")
+    request_id: str | None
+
+
+class ProblemResponse(JSONResponse):
+    """The answer that a problem is."""
+
+    media_type = "application/problem+json"
+
+    def __init__(self, problem: Problem, scope: Scope) -> None:
+        super().__init__(
+            problem.document(instance=scope["path"], request_id=request_id(scope)),
+            status_code=problem.status,
+            headers=problem.headers,
+        )
+
+
+def request_id(scope: Scope) -> str:
+    """The id of the request, as the envelope gave it."""
+    return str(scope["state"]["request_id"])
+
+
+def documented(*problems: type[Problem]) -> dict[int | str, dict[str, Any]]:
+    """The problems a route may answer with, for its OpenAPI description."""
+    by_status: dict[int, list[str]] = {}
+    for problem in problems:
+        by_status.setdefault(problem.status, []).append(f"{problem.title} (`{problem.slug}`)")
+    return {
+        status: {
+            "description": "; ".join(titles),
+            "content": {ProblemResponse.media_type: {"schema": ProblemDocument.model_json_schema()}},
+        }
+        for status, titles in by_status.items()
+    }
+
+
+def install(app: FastAPI) -> None:
+    """Have the application answer problems, and its framework's own errors, in this form."""
+    app.add_exception_handler(Problem, _problem)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(RequestValidationError, _validation)
+
+
+async def _problem(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, Problem)  # noqa: S101 – Starlette's signature is wider than what it sends here
+    return ProblemResponse(error, request.scope)
+
+
+async def _http(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)  # noqa: S101 – as above
+    method, path = request.method, request.url.path[:200]
+    match error.status_code:
+        case 404:
+            problem: Problem = NotFound(f"There is no route {path}.")
+        case 405:
+            allow = (error.headers or {}).get("Allow", "")
+            problem = MethodNotAllowed(f"{path} does not take {method}.", allow=allow)
+        case _:
+            problem = InvalidRequest(str(error.detail))
+    return ProblemResponse(problem, request.scope)
+
+
+async def _validation(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 – as above
+    return ProblemResponse(invalid(error.errors()), request.scope)
+
+
+def invalid(faults: Any) -> InvalidRequest:  # noqa: ANN401 – pydantic's list of faults
+    """The problem for a validation error; says where, and does not quote what came."""
+    where = [
+        {"field": ".".join(str(part) for part in fault["loc"]) or "body", "message": fault["msg"]} for fault in faults
+    ]
+    return InvalidRequest("; ".join(f"{each['field']}: {each['message']}" for each in where), errors=where)

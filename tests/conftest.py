@@ -1,0 +1,139 @@
+"""Fixtures: a fresh database per test, histories written on the spot, the service in this process or in its own."""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import httpx
+import pytest
+
+from app.main import create_app
+from app.settings import Settings
+from tests import servers
+from tests.servers import Database, Postgres, Service
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """The PostgreSQL server of this test process."""
+    with servers.postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def database(postgres: Postgres) -> Iterator[Database]:
+    """A fresh, empty database."""
+    with postgres.database() as fresh:
+        yield fresh
+
+
+@pytest.fixture(autouse=True)
+def no_configuration_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests say what the environment says."""
+    import os
+
+    for name in os.environ:
+        if name.startswith(("MIGRATION_", "VERCEL", "DATABASE_URL", "POSTGRES_URL", "PG")):
+            monkeypatch.delenv(name)
+
+
+class WriteHistory(Protocol):
+    """Writes an Alembic history; the folder to give as `script_location`."""
+
+    def __call__(self, **upgrades: str) -> Path: ...
+
+
+@pytest.fixture
+def write_history(tmp_path: Path) -> WriteHistory:
+    """Write a linear history: `write_history(a1="op.execute('…')", b2="…")`, in the order of the words.
+
+    A body may have several lines, and may use `op`, `sa` and `time`. Called again it replaces what was there;
+    each call makes a new folder, since a history is loaded once per process.
+    """
+    count = 0
+
+    def write(**upgrades: str) -> Path:
+        nonlocal count
+        count += 1
+        folder = tmp_path / f"history{count}"
+        before: str | None = None
+        for revision, body in upgrades.items():
+            write_revision(folder, revision, before, body)
+            before = revision
+        return folder
+
+    return write
+
+
+def write_revision(
+    folder: Path, revision: str, down_revision: str | tuple[str, ...] | None, body: str, *, downgrade: str = "pass"
+) -> None:
+    """Write one revision into a history's folder, and env.py beside it."""
+    versions = folder / "versions"
+    versions.mkdir(parents=True, exist_ok=True)
+    (folder / "env.py").write_text((servers.PROJECT / "migrations" / "env.py").read_text())
+
+    def indented(text: str) -> str:
+        return "\n".join(f"    {line}" for line in text.strip().splitlines()) or "    pass"
+
+    (versions / f"{revision}.py").write_text(
+        f'"""Do {revision}."""\n\nimport time\n\nimport sqlalchemy as sa\nfrom alembic import op\n\n'
+        f"revision = {revision!r}\ndown_revision = {down_revision!r}\n\n\n"
+        f"def upgrade():\n{indented(body)}\n\n\ndef downgrade():\n{indented(downgrade)}\n"
+    )
+
+
+class MakeSettings(Protocol):
+    """Settings for the fresh database."""
+
+    def __call__(self, history: Path | None = None, **changes: Any) -> Settings: ...
+
+
+@pytest.fixture
+def settings(database: Database) -> MakeSettings:
+    """Settings with the tests' keys, the fresh database, and what the test changes."""
+
+    def make(history: Path | None = None, **changes: Any) -> Settings:
+        chosen: dict[str, Any] = {
+            "api_key": servers.API_KEY,
+            "read_key": servers.READ_KEY,
+            "database_url": database.url,
+            **({"script_location": str(history)} if history else {}),
+            **changes,
+        }
+        return Settings(**chosen)
+
+    return make
+
+
+@asynccontextmanager
+async def client_of(configuration: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """The application in this process, spoken to over ASGI."""
+    transport = httpx.ASGITransport(app=create_app(configuration), raise_app_exceptions=True)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test", timeout=60) as client:
+        yield client
+
+
+@pytest.fixture
+def serve(database: Database, tmp_path: Path) -> Iterator[Callable[..., Service]]:
+    """Start the service in processes of its own: `serve(history, lease=2)`; each ends with the test."""
+    with ExitStack() as stack:
+
+        def start(history: Path | None = None, on: Database | None = None, **settings: object) -> Service:
+            if history is not None:
+                settings["script_location"] = history
+            return stack.enter_context(servers.service(on or database, tmp_path, **settings))
+
+        yield start
+
+
+@pytest.fixture
+def through_pgbouncer(database: Database) -> Iterator[Callable[..., Database]]:
+    """The fresh database through PgBouncer: `through_pgbouncer("transaction")`."""
+    with ExitStack() as stack:
+
+        def start(mode: str, **options: Any) -> Database:
+            return stack.enter_context(servers.pgbouncer(database, mode=mode, **options))
+
+        yield start
