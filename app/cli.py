@@ -6,8 +6,6 @@ Exit codes: 0 at the target, 1 failed, 2 usage or not configured, 3 pending (sta
 
 import argparse
 import asyncio
-import contextlib
-import getpass
 import hashlib
 import json
 import secrets
@@ -85,7 +83,7 @@ def _migrate(chosen: argparse.Namespace) -> int:
             request_id=request_id,
             target=chosen.target,
             lock_wait_s=chosen.lock_wait,
-            reason=chosen.reason or f"terminal of {_user()}",
+            reason=chosen.reason or f"terminal of {settings.user()}",
         )
         with _progress(quiet=chosen.json) as emit:
             return await run.migrate(call, read, turn=Turn(), emit=emit)
@@ -200,12 +198,6 @@ def _line(event: Event) -> str | None:
 
 def _names(revisions: list[str]) -> str:
     return ", ".join(revisions) or "base"
-
-
-def _user() -> str:
-    with contextlib.suppress(OSError, KeyError):
-        return getpass.getuser()
-    return "somebody"
 
 
 def _print(text: str, *, to_stderr: bool = False) -> None:

@@ -3,6 +3,9 @@
 A value that is missing or cannot be used does not stop the function from starting: it becomes the answer.
 """
 
+import contextlib
+import getpass
+
 from pydantic import AliasChoices, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -71,6 +74,13 @@ class Settings(BaseSettings):
     def deployment(self) -> Deployment:
         """The deployment that these settings belong to."""
         return Deployment(id=self.vercel_deployment_id, git_sha=self.vercel_git_commit_sha, environment=self.vercel_env)
+
+
+def user() -> str:
+    """Whose terminal this is, for the ledger."""
+    with contextlib.suppress(OSError, KeyError):
+        return getpass.getuser()
+    return "somebody"
 
 
 def variable(field: str) -> str:

@@ -135,6 +135,13 @@ class Guard:
         self._revision, self._progress = revision, progress
         self._loop.call_soon_threadsafe(self._changed.set)
 
+    async def confirm(self) -> None:
+        """Prove to PostgreSQL that the run is alive, which renews the lease; sets `lost` where it is too late."""
+        try:
+            await asyncio.wait_for(self._session.execute(self._application_name()), self._lease_s)
+        except _BROKEN:
+            self._lose()
+
     async def release(self) -> None:
         """Give the lock back. Never raises: a lock that is lost is free as well."""
         if self._heartbeat is None:
@@ -153,11 +160,7 @@ class Guard:
             if self._releasing.is_set() or self.lost.is_set():
                 return
             self._changed.clear()
-            try:
-                await asyncio.wait_for(self._session.execute(self._application_name()), self._lease_s)
-            except _BROKEN:
-                self._lose()
-                return
+            await self.confirm()
             # A hundred quick revisions are not worth a hundred beats.
             await _either(self._releasing, min(_SHORTEST_PAUSE_BETWEEN_BEATS_S, interval))
 

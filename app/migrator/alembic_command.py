@@ -5,8 +5,7 @@ lock, is fenced and goes on record like any other run; one that only reads it ne
 """
 
 import asyncio
-import contextlib
-import getpass
+import logging
 from collections.abc import Callable
 
 from sqlalchemy import Connection
@@ -34,6 +33,9 @@ def run(run_migrations: RunMigrations) -> None:
     Raises:
         SystemExit: with the problem's words, for a terminal.
     """
+    # Without an alembic.ini nothing says where Alembic's messages go.
+    logging.basicConfig(format="%(levelname)-5.5s [%(name)s] %(message)s")
+    logging.getLogger("alembic").setLevel(logging.INFO)
     read = settings.from_environment()
     try:
         if isinstance(read, NotConfigured):
@@ -52,7 +54,7 @@ async def _reading(run_migrations: RunMigrations, chosen: Settings) -> None:
 
 async def _under_the_lock(command: tuple[str, str], run_migrations: RunMigrations, chosen: Settings) -> None:
     name, target = command
-    call = Call(request_id=str(uuid7()), target=target, reason=f"alembic {name} by {_user()}")
+    call = Call(request_id=str(uuid7()), target=target, reason=f"alembic {name} by {settings.user()}")
     runner = Runner(call, chosen, url.database(chosen), turn=Turn(), emit=log.emit)
     async with connection.session(runner.database) as control:
         facts = await runner.look(control)
@@ -85,9 +87,3 @@ class _Onlooker:
         """A revision has run: put it on record, and start the clock of the next one."""
         self._work.applies(applying)
         self._work.mark()
-
-
-def _user() -> str:
-    with contextlib.suppress(OSError, KeyError):
-        return getpass.getuser()
-    return "somebody"

@@ -82,6 +82,8 @@ class History:
             UnknownTarget: No revision matches the target.
             MultipleHeads: The target is `head`, and there are several.
         """
+        if target == "heads" and tuple(sorted(current)) == self.heads:
+            return []  # the usual case, and Alembic would walk the whole graph to find out
         return [_revision(step.revision) for step in self._steps(target, tuple(current))]
 
     def resolve(self, target: str) -> None:
@@ -91,7 +93,8 @@ class History:
             UnknownTarget: No revision matches it.
             MultipleHeads: It is `head`, and there are several.
         """
-        self._steps(target, ())
+        if target != "heads":
+            self._steps(target, ())
 
     @contextmanager
     def _asked_for(self, target: str) -> Iterator[None]:

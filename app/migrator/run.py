@@ -270,8 +270,9 @@ class Runner:
         watch = asyncio.create_task(self._watches(work, guard, control), name=f"watch of run {self.run_id}")
         try:
             await asyncio.to_thread(work.do, apply)
-        except Problem as problem:
-            return problem
+        except Exception as error:  # noqa: BLE001 – a revision may raise anything
+            await guard.confirm()  # a lock that is lost explains the rest
+            return work.problem(error)
         finally:
             watch.cancel()
             with contextlib.suppress(asyncio.CancelledError):

@@ -33,7 +33,8 @@ class Turn:
         """
         began = time.monotonic()
         try:
-            await asyncio.wait_for(self._lock.acquire(), wait_s)
+            async with asyncio.timeout(wait_s):  # unlike wait_for, it lets a caller through who will not wait at all
+                await self._lock.acquire()
         except TimeoutError:
             raise held(self.holder(), waited_s=time.monotonic() - began) from None
         try:

@@ -97,7 +97,7 @@ class Work:
         """Do the work in this thread, which must have no event loop running.
 
         Raises:
-            Problem: what ended the run before its target.
+            Exception: whatever a revision raises; `problem` says it in our words.
         """
         asyncio.run(self._do(apply))
 
@@ -113,7 +113,7 @@ class Work:
                         return
                 except Exception as error:
                     if not self._deserves_another_try(error):
-                        raise self._problem(error) from error
+                        raise
                 await self._pause()
         finally:
             # The run's end has been decided; a connection that will not close must not change it.
@@ -175,8 +175,8 @@ class Work:
         longest = min(_FIRST_PAUSE_S * 2 ** (self._tries - 1), _LONGEST_PAUSE_S)
         await asyncio.sleep(longest * random.uniform(0.5, 1))  # noqa: S311 – jitter, not a secret
 
-    def _problem(self, error: BaseException) -> Problem:
-        """Say in our words what ended the run."""
+    def problem(self, error: BaseException) -> Problem:
+        """Say in our words what ended the run before its target."""
         members: dict[str, Any] = {
             "run_id": str(self.run_id),
             "revision": self._running.revision if self._running else None,
