@@ -105,8 +105,9 @@ def _status(chosen: argparse.Namespace) -> int:
     def tell(answer: Status) -> str:
         lines = [f"{answer.state}: the database is at {_names(answer.current)}, the head is {_names(answer.heads)}."]
         lines += [f"  pending  {revision.revision}  {revision.message}" for revision in answer.pending]
-        if answer.lock.holder:
-            lines.append(f"  run {answer.lock.holder.run_id} is under way ({answer.lock.holder.progress})")
+        if holder := answer.lock.holder:
+            run = f"run {holder.run_id} at {holder.progress}" if holder.run_id else "somebody else"
+            lines.append(f"  the lock is held by {run}, backend {holder.pid}")
         return "\n".join(lines)
 
     def code(answer: Status) -> int:

@@ -112,6 +112,11 @@ class RecordedRun(Report):
     deployment: Deployment
     request_id: str | None
     error: dict[str, Any] | None = Field(description="The problem that ended the run.")
+
+
+class RecordedRunWithSteps(RecordedRun):
+    """The answer of GET /runs/{id}."""
+
     steps: list[RecordedStep]
 
 

@@ -16,7 +16,7 @@ import asyncpg
 from app.database.connection import Session
 from app.database.simple_query import literal
 from app.errors import PermissionDenied
-from app.report import Deployment, Outcome, RecordedRun, RecordedStep
+from app.report import Deployment, Outcome, RecordedRun, RecordedRunWithSteps, RecordedStep
 
 _TABLES = """
 CREATE SCHEMA IF NOT EXISTS {schema};
@@ -151,12 +151,25 @@ class Ledger:
 
     async def runs(self, control: Session, *, limit: int) -> list[RecordedRun]:
         """The last runs, newest first."""
-        return await self._read(control, f"version_table = {literal(self.version_table)}", limit)
+        rows = await control.execute(
+            "SELECT coalesce(json_agg(r ORDER BY started_at DESC, id DESC), '[]')::text FROM ("
+            f"SELECT * FROM {self._schema}.run WHERE version_table = {literal(self.version_table)} "
+            f"ORDER BY started_at DESC, id DESC LIMIT {limit}) AS r"
+        )
+        return [RecordedRun(**_recorded(row)) for row in json.loads(rows[0][0])]
 
-    async def run(self, control: Session, run_id: UUID) -> RecordedRun | None:
-        """One run, or None."""
-        found = await self._read(control, f"id = {literal(run_id)}", 1)
-        return found[0] if found else None
+    async def run(self, control: Session, run_id: UUID) -> RecordedRunWithSteps | None:
+        """One run with its steps, or None."""
+        runs, steps = await control.results(
+            f"SELECT row_to_json(r)::text FROM {self._schema}.run r WHERE id = {literal(run_id)}; "
+            f"SELECT row_to_json(s)::text FROM {self._schema}.step s WHERE run_id = {literal(run_id)} ORDER BY id"
+        )
+        if not runs.rows:
+            return None
+        ((row,),) = runs.rows
+        return RecordedRunWithSteps(
+            **_recorded(json.loads(row)), steps=[_recorded_step(json.loads(step)) for (step,) in steps.rows]
+        )
 
     async def parents(self, control: Session) -> dict[str, tuple[str, ...]]:
         """Every revision that the ledger saw applied, with the revisions it came after."""
@@ -166,14 +179,6 @@ class Ledger:
             "WHERE direction = 'upgrade' ORDER BY revision, id DESC) AS latest"
         )
         return {revision: tuple(down) for revision, down in json.loads(rows[0][0]).items()}
-
-    async def _read(self, control: Session, condition: str, limit: int) -> list[RecordedRun]:
-        rows = await control.execute(
-            "SELECT coalesce(json_agg(r ORDER BY started_at DESC, id DESC), '[]')::text FROM (SELECT *, (SELECT "
-            f"coalesce(json_agg(s ORDER BY id), '[]') FROM {self._schema}.step s WHERE s.run_id = run.id) AS steps "
-            f"FROM {self._schema}.run WHERE {condition} ORDER BY started_at DESC, id DESC LIMIT {limit}) AS r"
-        )
-        return [_recorded(row) for row in json.loads(rows[0][0])]
 
     def _insert(
         self, attempt: Attempt, *, outcome: Outcome, from_heads: tuple[str, ...], error: dict[str, Any] | None
@@ -202,36 +207,26 @@ def _sentence(error: Exception) -> str:
     return getattr(error, "detail", None) or f"{error}."
 
 
-def _recorded(row: dict[str, Any]) -> RecordedRun:
-    started, finished = _time(row["started_at"]), _time(row["finished_at"])
-    assert started is not None  # noqa: S101 – the column is NOT NULL
-    return RecordedRun(
-        run_id=row["id"],
-        outcome=row["outcome"],
-        target=row["target"],
-        from_=row["from_heads"],
-        to=row["to_heads"],
-        started_at=started,
-        finished_at=finished,
-        duration_ms=round((finished - started).total_seconds() * 1000) if finished else None,
-        retries=row["retries"],
-        key_label=row["key_label"],
-        reason=row["reason"],
-        deployment=Deployment(id=row["deployment_id"], git_sha=row["git_sha"], environment=row["environment"]),
-        request_id=row["request_id"],
-        error=row["error"],
-        steps=[
-            RecordedStep(
-                revision=step["revision"],
-                direction=step["direction"],
-                sha256=step["sha256"],
-                started_at=_time(step["started_at"]) or started,
-                duration_ms=step["duration_ms"],
-            )
-            for step in row["steps"]
-        ],
-    )
+def _recorded(row: dict[str, Any]) -> dict[str, Any]:
+    """The members of a RecordedRun, from its row."""
+    started, finished = _time(row["started_at"]), row["finished_at"] and _time(row["finished_at"])
+    same = ("outcome", "target", "retries", "key_label", "reason", "request_id", "error")
+    return {
+        **{name: row[name] for name in same},
+        "run_id": row["id"],
+        "from_": row["from_heads"],
+        "to": row["to_heads"],
+        "started_at": started,
+        "finished_at": finished,
+        "duration_ms": round((finished - started).total_seconds() * 1000) if finished else None,
+        "deployment": Deployment(id=row["deployment_id"], git_sha=row["git_sha"], environment=row["environment"]),
+    }
 
 
-def _time(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text).astimezone(UTC) if text else None
+def _recorded_step(row: dict[str, Any]) -> RecordedStep:
+    same = ("revision", "direction", "sha256", "duration_ms")
+    return RecordedStep(started_at=_time(row["started_at"]), **{name: row[name] for name in same})
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(UTC)

@@ -27,7 +27,7 @@ from app.errors import DatabaseUnavailable, HistoryMismatch, LockHeld, Migration
 from app.migrator import revisions, status
 from app.migrator.turn import Turn, held
 from app.migrator.work import Apply, Work
-from app.report import Emit, Event, Outcome, Revision, Run, Waited
+from app.report import Emit, Event, Holder, Outcome, Revision, Run, Waited
 from app.settings import Settings
 
 _FIRST_POLL_S, _LONGEST_POLL_S = 0.1, 1.0
@@ -232,6 +232,10 @@ class Runner:
         with contextlib.suppress(DatabaseUnavailable):
             async with self._turn.to_record_a_refusal(), connection.session(self.database) as control:
                 facts = await self.look(control)
+                if isinstance(refusal, LockHeld) and refusal.members["holder"]["run_id"] is None:
+                    # Who waited for the turn of this process has not seen the lock itself.
+                    seen = await lock.holder(control, lock.key(facts.version_table))
+                    refusal.members["holder"] = (seen or Holder()).model_dump(mode="json")
                 if facts.ledger_exists:
                     await status.ledger_of(self._settings, facts).refuse(
                         control,

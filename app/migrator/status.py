@@ -12,7 +12,7 @@ from app.database.ledger import Ledger
 from app.errors import DatabaseAhead, Diverged, HistoryMismatch, NotFound
 from app.migrator import revisions
 from app.migrator.revisions import History
-from app.report import RecordedRun, Runs, State, Status
+from app.report import RecordedRunWithSteps, Runs, State, Status
 from app.settings import Settings
 
 _RUNS_IN_STATUS = 5
@@ -152,7 +152,7 @@ async def runs(settings: Settings, *, limit: int) -> Runs:
         return Runs(runs=await ledger_of(settings, facts).runs(control, limit=limit))
 
 
-async def run(settings: Settings, run_id: UUID) -> RecordedRun:
+async def run(settings: Settings, run_id: UUID) -> RecordedRunWithSteps:
     """One run.
 
     Raises:

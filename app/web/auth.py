@@ -14,7 +14,6 @@ Scope = Literal["apply", "read"]
 SHORTEST_KEY = 32
 """Characters; a key of 32 random ones cannot be guessed."""
 
-_BEARER = re.compile(r"bearer +(\S+) *", re.IGNORECASE)
 _HASHED = re.compile(r"sha256:([0-9a-f]{64})", re.IGNORECASE)
 _MAKE_ONE = "Make one with `python -m app keygen` or `openssl rand -base64 32`, and set it in the environment."
 
@@ -41,15 +40,18 @@ class Keys:
             Unauthenticated: There is no bearer key, or it is not one of ours.
             InsufficientScope: The key may not do this.
         """
-        if authorization is None or not authorization.strip().lower().startswith("bearer"):
+        # Spaces only: to `strip()` the last byte of a key that ends in à would be one too.
+        scheme, _, token = (authorization or "").strip(" ").partition(" ")
+        if scheme.lower() != "bearer":
             raise Unauthenticated("No bearer key came with the request.", token_came=False)
-        token = _BEARER.fullmatch(authorization)
+        if not token:
+            raise Unauthenticated("No key follows `Bearer`; is the caller's variable empty?", token_came=False)
         # Starlette decodes headers as Latin-1, so this gives the bytes that came.
-        digest = hashlib.sha256(token[1].encode("latin-1", "replace") if token else b"").digest()
+        digest = hashlib.sha256(token.lstrip(" ").encode("latin-1", "replace")).digest()
         # Every entry is compared, so that time does not tell which one matched.
         may_apply = _is_among(digest, self.apply)
         may_read = _is_among(digest, self.read) or may_apply
-        if token is None or not may_read:
+        if not may_read:
             raise Unauthenticated("The key is not one of this deployment's.", token_came=True)
         if scope == "apply" and not may_apply:
             raise InsufficientScope("The key has the scope `read`; this needs `apply`.")

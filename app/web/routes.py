@@ -29,7 +29,7 @@ from app.errors import (
     UnknownTarget,
     WrongMediaType,
 )
-from app.report import RecordedRun, Run, Runs, Status
+from app.report import RecordedRunWithSteps, Run, Runs, Status
 from app.web.house import MayApply, MayRead, house, migrator_imported
 from app.web.problems import documented, invalid, request_id
 
@@ -114,7 +114,7 @@ async def runs(request: Request, _: MayRead, limit: Annotated[int, Query(ge=1, l
 
 
 @router.get("/runs/{run_id}", responses=documented(*_KEYED, *_DATABASE, InvalidRequest, NotFound))
-async def run(request: Request, _: MayRead, run_id: UUID) -> RecordedRun:
+async def run(request: Request, _: MayRead, run_id: UUID) -> RecordedRunWithSteps:
     """One run, with its steps."""
     settings = house(request).settings
     await migrator_imported()
