@@ -6,6 +6,8 @@ ledger cannot do, for want of rights, never stops a run.
 """
 
 import json
+import os
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -54,7 +56,11 @@ CREATE INDEX IF NOT EXISTS step_run ON {schema}.step (run_id);
 CREATE INDEX IF NOT EXISTS step_revision ON {schema}.step (revision);
 """
 
-UNWRITABLE = "The ledger could not be written, so this run is not on record: {why} The run itself is not affected."
+
+def unwritable(error: Exception) -> str:
+    """The warning of a run that is not on record."""
+    why = getattr(error, "detail", None) or f"{error}."
+    return f"The ledger could not be written, so this run is not on record: {why} The run itself is not affected."
 
 
 _ESCAPED_NUL = "\\u0000"
@@ -71,6 +77,15 @@ class Attempt:
     request_id: str
     key_label: str | None = None
     reason: str | None = None
+
+
+def new_run_id() -> UUID:
+    """A UUID of version 7 (RFC 9562, section 5.7): 48 bits of milliseconds, then random bits; sorts by time."""
+    milliseconds = time.time_ns() // 1_000_000
+    value = (milliseconds << 80) | int.from_bytes(os.urandom(10))
+    value = (value & ~(0xF << 76)) | (0x7 << 76)  # the version
+    value = (value & ~(0x3 << 62)) | (0x2 << 62)  # the variant
+    return UUID(int=value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +113,7 @@ class Ledger:
                 + self._insert(attempt, outcome="running", from_heads=from_heads, error=None)
             )
         except (PermissionDenied, asyncpg.PostgresError) as error:
-            return UNWRITABLE.format(why=_sentence(error))
+            return unwritable(error)
         return None
 
     async def refuse(
@@ -201,10 +216,6 @@ class Ledger:
 
 def _json(value: dict[str, Any] | None) -> str:
     return "NULL" if value is None else f"{literal(json.dumps(value, default=str).replace(_ESCAPED_NUL, ''))}::jsonb"
-
-
-def _sentence(error: Exception) -> str:
-    return getattr(error, "detail", None) or f"{error}."
 
 
 def _recorded(row: dict[str, Any]) -> dict[str, Any]:

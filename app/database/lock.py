@@ -21,10 +21,8 @@ from uuid import UUID
 
 import asyncpg
 
-from app.database import connection
 from app.database.connection import Session, working_name
 from app.database.simple_query import literal
-from app.database.url import Database
 from app.errors import DatabaseUnavailable, LockHeld
 from app.report import Holder
 
@@ -62,9 +60,10 @@ def _rows_of(lock_key: int) -> str:
 
 
 class Guard:
-    """The session that holds the lock of one run, and shows its progress to whoever looks.
+    """Holds the lock of one run on a session, and shows the run's progress to whoever looks.
 
-    `lost` is set once the lock is gone although the run did not give it back.
+    Once it has the lock the session is the guard's alone. `lost` is set once the lock is gone although the run
+    did not give it back.
     """
 
     def __init__(self, session: Session, *, lock_key: int, run_id: UUID, lease_s: float) -> None:
@@ -187,18 +186,13 @@ async def _either(event: asyncio.Event, timeout_s: float) -> None:
 
 
 @asynccontextmanager
-async def guard(database: Database, *, lock_key: int, run_id: UUID, lease_s: float) -> AsyncIterator[Guard]:
-    """A guard that has not taken the lock yet; leaving gives back the lock, if it has, and the connection.
-
-    Raises:
-        DatabaseUnavailable: or one of its children, when no connection can be opened.
-    """
-    async with connection.session(database) as session:
-        held = Guard(session, lock_key=lock_key, run_id=run_id, lease_s=lease_s)
-        try:
-            yield held
-        finally:
-            await held.release()
+async def guard(session: Session, *, lock_key: int, run_id: UUID, lease_s: float) -> AsyncIterator[Guard]:
+    """A guard on `session` that has not taken the lock yet; leaving gives the lock back, if it has."""
+    held = Guard(session, lock_key=lock_key, run_id=run_id, lease_s=lease_s)
+    try:
+        yield held
+    finally:
+        await held.release()
 
 
 async def holder(control: Session, lock_key: int) -> Holder | None:

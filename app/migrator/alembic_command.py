@@ -12,10 +12,11 @@ from sqlalchemy import Connection
 
 from app import log, settings
 from app.database import connection, url, working
+from app.database.ledger import new_run_id
 from app.errors import NotConfigured, Problem
 from app.migrator import revisions
 from app.migrator.revisions import Applying
-from app.migrator.run import Call, Runner, uuid7
+from app.migrator.run import Call, Runner
 from app.migrator.turn import Turn
 from app.migrator.work import Work
 from app.report import Outcome
@@ -54,18 +55,20 @@ async def _reading(run_migrations: RunMigrations, chosen: Settings) -> None:
 
 async def _under_the_lock(command: tuple[str, str], run_migrations: RunMigrations, chosen: Settings) -> None:
     name, target = command
-    call = Call(request_id=str(uuid7()), target=target, reason=f"alembic {name} by {settings.user()}")
+    call = Call(request_id=str(new_run_id()), target=target, reason=f"alembic {name} by {settings.user()}")
     runner = Runner(call, chosen, url.database(chosen), turn=Turn(), emit=log.emit)
-    async with connection.session(runner.database) as control:
-        facts = await runner.look(control)
-        async with runner.guard(facts) as guard:
-            while not await runner.takes_the_lock(guard, control):
-                pass
+    async with (
+        connection.session(runner.database) as session,
+        runner.guard(session, await runner.look(session)) as guard,
+    ):
+        while not await runner.takes_the_lock(guard, session):
+            pass
+        async with connection.session(runner.database) as control:
             await runner.carries_out(
                 lambda opened, work: _apply(run_migrations, opened, work),
                 guard=guard,
                 control=control,
-                facts=await runner.look(control),
+                before=await runner.look(control),
                 pending=[],
                 missing=lambda _: [],
                 outcome=_OUTCOMES.get(name, "upgraded"),

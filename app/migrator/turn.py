@@ -22,8 +22,8 @@ class Turn:
         self._recording = asyncio.Lock()
 
     @asynccontextmanager
-    async def taken(self, wait_s: float) -> AsyncIterator[None]:
-        """Hold the turn.
+    async def taken(self, wait_s: float) -> AsyncIterator[float]:
+        """Hold the turn; yields how long it was waited for, in seconds.
 
         Args:
             wait_s: How long to wait for it, in seconds.
@@ -38,7 +38,7 @@ class Turn:
         except TimeoutError:
             raise held(self.holder(), waited_s=time.monotonic() - began) from None
         try:
-            yield
+            yield time.monotonic() - began
         finally:
             self.holder = _nobody
             self._lock.release()
