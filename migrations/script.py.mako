@@ -5,22 +5,17 @@
         kind = "tuple[str, ...]" if isinstance(value, tuple) else "str | None"
         return f"{kind} = " + repr(value).replace("'", '"')
 %>\
-<% body = f"{upgrades or ''}{downgrades or ''}" %>\
 """${message.rstrip(".")}.
 
 Say here what could go wrong on a table in use, and how this revision avoids it; those before it show how.
 """
 
-% if "op." in body:
-% if "sa." in body:
 import sqlalchemy as sa
-% endif
 from alembic import op
 % if imports:
 ${imports}
 % endif
 
-% endif
 revision: str = "${up_revision}"
 down_revision: ${assigned(down_revision)}
 branch_labels: ${assigned(branch_labels)}

@@ -100,7 +100,7 @@ class History:
     def _asked_for(self, target: str) -> Iterator[None]:
         try:
             yield
-        except CommandError as error:
+        except (CommandError, AssertionError) as error:  # Alembic asserts that something follows the @ of a branch
             if isinstance(error.__cause__, AlembicMultipleHeads):
                 raise MultipleHeads(
                     f"The target `{target}` asks for one head, and the history has {len(self.heads)}.",

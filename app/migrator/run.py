@@ -227,12 +227,7 @@ class Runner:
 
     async def refuses(self, refusal: Problem) -> None:
         """Log a refusal, and put it on record where there is a record already."""
-        self._emit(
-            Event(
-                "run.refused",
-                {"request_id": self._call.request_id, "problem": refusal.slug, "detail": refusal.detail},
-            )
-        )
+        self._tell(Event("run.refused", {"problem": refusal.slug, "detail": refusal.detail}))
         with contextlib.suppress(DatabaseUnavailable):
             async with self._turn.to_record_a_refusal(), connection.session(self.database) as control:
                 facts = await self.look(control)

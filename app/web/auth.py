@@ -3,7 +3,7 @@
 import hashlib
 import hmac
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from app.errors import InsufficientScope, NotConfigured, Unauthenticated
@@ -30,8 +30,8 @@ class Caller:
 class Keys:
     """The keys, as SHA-256 digests; scope apply implies read."""
 
-    apply: tuple[bytes, ...]
-    read: tuple[bytes, ...]
+    apply: tuple[bytes, ...] = field(repr=False)
+    read: tuple[bytes, ...] = field(repr=False)
 
     def caller(self, authorization: str | None, scope: Scope) -> Caller:
         """Say who calls, from the Authorization header.
@@ -62,9 +62,11 @@ def _is_among(digest: bytes, entries: tuple[bytes, ...]) -> bool:
     return sum(hmac.compare_digest(digest, entry) for entry in entries) > 0
 
 
-def keys(settings: Settings) -> Keys | NotConfigured:
-    """The keys of the settings, or the problem that says which variable to set."""
-    apply, read = settings.api_key, settings.read_key
+def keys(configuration: Settings | NotConfigured) -> Keys | NotConfigured:
+    """The keys of the configuration, or the problem that says which variable to set."""
+    if isinstance(configuration, NotConfigured):
+        return configuration
+    apply, read = configuration.api_key, configuration.read_key
     try:
         found = Keys(
             apply=_digests(apply.get_secret_value() if apply else "", variable("api_key")),

@@ -39,13 +39,17 @@ class Look:
         return await status.health(settings)
 
 
+# Of each pair the lower route answers, so that the Allow header of a 405 names HEAD too; the upper one is its
+# description in OpenAPI, where HEAD would need an operation of its own.
 @router.get("/livez", response_model_exclude_none=True)
+@router.api_route("/livez", methods=["GET", "HEAD"], include_in_schema=False, response_model_exclude_none=True)
 async def livez() -> Health:
     """The process answers. Never touches the database."""
     return Health(status="pass")
 
 
 @router.get("/health", response_model=Health, responses={503: {"model": Health, "description": "fail"}})
+@router.api_route("/health", methods=["GET", "HEAD"], include_in_schema=False)
 async def health(
     request: Request,
     strict: Annotated[bool, Query(description="Answer 503 for `warn` too.")] = False,  # noqa: FBT002 – a query parameter
@@ -59,11 +63,6 @@ async def health(
     code = 503 if found.status == "fail" or (found.status == "warn" and strict) else 200
     shown = found.model_dump(mode="json", exclude_none=True) if _may_see(request) else {"status": found.status}
     return JSONResponse(shown, status_code=code)
-
-
-# A monitor's HEAD; beside GET rather than in one declaration, so that each has an operation of its own.
-router.add_api_route("/livez", livez, methods=["HEAD"], include_in_schema=False, response_model_exclude_none=True)
-router.add_api_route("/health", health, methods=["HEAD"], include_in_schema=False)
 
 
 def _may_see(request: Request) -> bool:

@@ -23,8 +23,7 @@ class House:
     turn: Turn = field(default_factory=Turn)
 
     def __post_init__(self) -> None:
-        configured = isinstance(self.configuration, Settings)
-        self.keys = auth.keys(self.configuration) if configured else self.configuration  # type: ignore[arg-type, assignment]  # the flag narrows
+        self.keys = auth.keys(self.configuration)
 
     @property
     def settings(self) -> Settings:
@@ -34,7 +33,8 @@ class House:
             NotConfigured: The environment has a value that cannot be used.
         """
         if isinstance(self.configuration, NotConfigured):
-            raise self.configuration
+            # Without its traceback, to which every raise of the same exception would add.
+            raise self.configuration.with_traceback(None)
         return self.configuration
 
     def caller(self, request: Request, scope: auth.Scope) -> Caller:
@@ -44,7 +44,7 @@ class House:
             NotConfigured, Unauthenticated, InsufficientScope: as `auth.Keys.caller` says.
         """
         if isinstance(self.keys, NotConfigured):
-            raise self.keys
+            raise self.keys.with_traceback(None)  # as above
         return self.keys.caller(request.headers.get("authorization"), scope)
 
 
