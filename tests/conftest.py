@@ -129,6 +129,18 @@ def serve(database: Database, tmp_path: Path) -> Iterator[Callable[..., Service]
 
 
 @pytest.fixture
+def serve_many(database: Database, tmp_path: Path) -> Iterator[Callable[..., list[Service]]]:
+    """Start several services that share a parent: `serve_many(2, history, lease=2)`; each ends with the test."""
+    with ExitStack() as stack:
+
+        def start(count: int, history: Path, on: Database | None = None, **settings: object) -> list[Service]:
+            chosen = {"script_location": history, **settings}
+            return stack.enter_context(servers.fleet(on or database, tmp_path, count, **chosen))
+
+        yield start
+
+
+@pytest.fixture
 def through_pgbouncer(database: Database) -> Iterator[Callable[..., Database]]:
     """The fresh database through PgBouncer: `through_pgbouncer("transaction")`."""
     with ExitStack() as stack:

@@ -13,7 +13,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -207,7 +207,8 @@ class Service:
     process: subprocess.Popen[bytes]
     port: int
     log: Path
-    clients: list[httpx.Client] = field(default_factory=list)
+    pid: int = 0
+    """Of the server itself, where `process` is the parent of several."""
 
     @property
     def url(self) -> str:
@@ -224,7 +225,7 @@ class Service:
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the process."""
-        self.process.send_signal(number)
+        os.kill(self.pid or self.process.pid, number)
 
     def logged(self) -> str:
         """Everything it has written to stdout and stderr so far."""
@@ -265,3 +266,35 @@ def service(database: Database | None, folder: Path, **settings: object) -> Iter
         with contextlib.suppress(ProcessLookupError):
             process.kill()  # SIGKILL ends a stopped process as well
         process.wait()
+
+
+@contextmanager
+def fleet(database: Database, folder: Path, count: int, **settings: object) -> Iterator[list[Service]]:
+    """Start `count` services that share a parent (see tests/fleet.py), and end them by their process group."""
+    ports = [free_port() for _ in range(count)]
+    log = folder / f"fleet-{ports[0]}.log"
+    with log.open("wb") as output:
+        parent = subprocess.Popen(
+            [sys.executable, "-m", "tests.fleet", *map(str, ports)],
+            cwd=PROJECT,
+            env=environment(database, **settings),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        for port in ports:
+            until(lambda port=port: _listens(port) or parent.poll() is not None, seconds=30, what="the fleet to listen")
+        assert parent.poll() is None, f"the fleet ended at once:\n{log.read_text()}"
+        pids = until(lambda: len(forked := _forked(log)) == count and forked, what="the fleet to tell its pids")
+        yield [Service(parent, port, log, pids[port]) for port in ports]
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(parent.pid, signal.SIGKILL)
+        parent.wait()
+
+
+def _forked(log: Path) -> dict[int, int]:
+    """The pid behind each port, from what tests/fleet.py writes."""
+    lines = [line.split() for line in log.read_text().splitlines() if line.startswith("forked ")]
+    return {int(port): int(pid) for _, port, pid in lines}
