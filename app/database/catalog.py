@@ -22,6 +22,7 @@ class Facts:
     version_table: str
     """Its name with its schema, whether it exists yet or not."""
     ledger_exists: bool
+    """And the role may read it."""
     server_version: tuple[int, int]
     pooler: bool
     """The server's pid differs from the one the wire gave: something stands between."""
@@ -34,14 +35,16 @@ async def look(control: Session, *, ledger_schema: str) -> Facts:
     Raises:
         DatabaseUnavailable: or one of its children.
     """
-    ledger = literal(f'"{ledger_schema.replace(chr(34), chr(34) * 2)}".run')
     results: list[ResultSet] = []
     try:
         await control.results(
             "SELECT json_build_object("
             "'pid', pg_backend_pid(), "
             "'in_recovery', pg_is_in_recovery(), "
-            f"'ledger', to_regclass({ledger}) IS NOT NULL, "
+            # Not to_regclass, which fails in a schema that the role may not use.
+            "'ledger', EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+            f"WHERE n.nspname = {literal(ledger_schema)} AND c.relname = 'run' "
+            "AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')), "
             "'schema', coalesce((SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
             f"WHERE c.oid = to_regclass({literal(VERSION_TABLE)})), current_schema(), 'public'))::text; "
             f"SELECT version_num FROM {VERSION_TABLE}",

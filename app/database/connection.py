@@ -26,6 +26,10 @@ CONTROL = "migration-endpoint"
 
 type Connection = asyncpg.Connection[Any]
 
+DRIVER_ERRORS = (asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""What asyncpg itself says of a connection that cannot be used. It takes a server's farewell that arrived between
+two statements for an inner error, and tells no termination listener of it."""
+
 _CLOSE_TIMEOUT_S = 2
 
 
@@ -48,7 +52,7 @@ async def connect(database: Database, *, application_name: str) -> Connection:
         opened: Connection = await asyncpg.connect(
             **database.arguments, statement_cache_size=0, server_settings=server_settings
         )
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
+    except (OSError, TimeoutError, asyncpg.PostgresError, *DRIVER_ERRORS, ValueError) as error:
         raise translated(error, database) from None
     return opened
 
@@ -57,7 +61,7 @@ async def close(connection: Connection) -> None:
     """Close a connection in whatever state it is; never raises, never waits long."""
     try:
         await connection.close(timeout=_CLOSE_TIMEOUT_S)
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+    except (OSError, TimeoutError, asyncpg.PostgresError, *DRIVER_ERRORS):
         connection.terminate()
 
 
@@ -115,7 +119,7 @@ class Session:
         async with self._turn:
             try:
                 return await simple_query.send(self._connection, sql, into)
-            except (OSError, asyncpg.InterfaceError) as error:
+            except (OSError, *DRIVER_ERRORS) as error:
                 raise translated(error, self._database) from None
             except asyncpg.PostgresError as error:
                 if is_about_the_connection(error):
@@ -165,6 +169,8 @@ def translated(error: BaseException, database: Database) -> Problem:
             )
         case asyncpg.PostgresError():
             return DatabaseUnavailable(f"PostgreSQL at {where} said: {_sentence(error)}")
+        case asyncpg.InternalClientError():  # its words are about asyncpg's own states
+            return DatabaseUnavailable(f"The connection to {where} was ended from the other side.")
         case asyncpg.InterfaceError() | OSError():
             return DatabaseUnavailable(f"The connection to {where} failed: {_reason(error)}.")
         case _:

@@ -7,6 +7,7 @@ ledger cannot do, for want of rights, never stops a run.
 
 import json
 import os
+import re
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -63,8 +64,8 @@ def unwritable(error: Exception) -> str:
     return f"The ledger could not be written, so this run is not on record: {why} The run itself is not affected."
 
 
-_ESCAPED_NUL = "\\u0000"
-"""jsonb refuses it."""
+_ESCAPED_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
+"""In JSON: jsonb refuses it. An even number of backslashes before it is text about backslashes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +216,11 @@ class Ledger:
 
 
 def _json(value: dict[str, Any] | None) -> str:
-    return "NULL" if value is None else f"{literal(json.dumps(value, default=str).replace(_ESCAPED_NUL, ''))}::jsonb"
+    if value is None:
+        return "NULL"
+    # Not ASCII: jsonb refuses half of a surrogate pair too, which `literal` replaces where it is not escaped.
+    text = json.dumps(value, default=str, ensure_ascii=False)
+    return f"{literal(_ESCAPED_NUL.sub(r'\1', text))}::jsonb"
 
 
 def _recorded(row: dict[str, Any]) -> dict[str, Any]:

@@ -154,14 +154,15 @@ class Guard:
 
     async def _beat(self) -> None:
         interval = self._lease_s / _BEATS_PER_LEASE
+        pause = min(_SHORTEST_PAUSE_BETWEEN_BEATS_S, interval)
         while True:
-            await _either(self._changed, interval)
+            await _either(self._changed, interval - pause)
             if self._releasing.is_set() or self.lost.is_set():
                 return
             self._changed.clear()
             await self.confirm()
             # A hundred quick revisions are not worth a hundred beats.
-            await _either(self._releasing, min(_SHORTEST_PAUSE_BETWEEN_BEATS_S, interval))
+            await _either(self._releasing, pause)
 
     def _lose(self) -> None:
         if not self._releasing.is_set():

@@ -1,5 +1,6 @@
 """Where the database is: from a connection string, as a provider writes it, to asyncpg's arguments."""
 
+import re
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,11 @@ from app.settings import DATABASE_VARIABLES, Settings, variable
 
 SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 _SSL_MODES: tuple[SslMode, ...] = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+_SESSIONS = ("any", "primary", "standby", "read-write", "read-only", "prefer-standby")
+_SEVERAL_HOSTS = re.compile(
+    r"(?P<before>\w[\w+]*://(?:[^@]*@|(?!.*@)))(?P<hosts>[^/?@]*,[^/?@]*)(?P<after>[/?].*|$)", re.DOTALL
+)
+_HOST_AND_PORT = re.compile(r"^(\[[^\]]*\]|[^:]*):?(.*)")
 _SCHEMES = ("postgres", "postgresql", "postgresql+asyncpg", "postgresql+psycopg", "postgresql+psycopg2")
 
 
@@ -29,6 +35,8 @@ class Database:
     connect_timeout_s: float
     startup_options: str | None = None
     """libpq's `options`; Neon reads its endpoint from it."""
+    session: str = "any"
+    """libpq's `target_session_attrs`: which of several hosts will do."""
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -41,6 +49,7 @@ class Database:
             "database": self.name,
             "ssl": self.ssl,
             "timeout": self.connect_timeout_s,
+            "target_session_attrs": self.session,
         }
 
 
@@ -59,15 +68,18 @@ def database(settings: Settings) -> Database:
             f"No connection string: set one of {', '.join(DATABASE_VARIABLES)}.",
             variables=[variable("database_url")],
         )
+    text, several = _without_several_hosts(settings.database_url.get_secret_value().strip())
     try:
-        url = make_url(settings.database_url.get_secret_value().strip())
+        url = make_url(text)
     except (ArgumentError, ValueError):
         raise _unusable("it is not of the form postgresql://user:password@host:5432/database") from None
     if url.drivername not in _SCHEMES:
         raise _unusable("it must begin with postgresql://")
+    if "@" in (url.host or ""):  # part of the password, which would be quoted as a host that does not answer
+        raise _unusable("an @ inside the password must be written as %40")
 
     query = {key: value[-1] if isinstance(value, tuple) else value for key, value in url.query.items()}
-    host, port = _hosts(url.host or query.get("host"), url.port or query.get("port"))
+    host, port = _hosts(*(several or (url.host or query.get("host"), url.port or query.get("port"))))
     return Database(
         host=host,
         port=port,
@@ -77,6 +89,7 @@ def database(settings: Settings) -> Database:
         ssl=_ssl(query.get("sslmode"), settings.ssl_root_cert or query.get("sslrootcert"), host),
         connect_timeout_s=_seconds(query.get("connect_timeout"), settings.connect_timeout),
         startup_options=query.get("options"),
+        session=_session(query.get("target_session_attrs"), host),
     )
 
 
@@ -86,6 +99,23 @@ def _unusable(why: str) -> NotConfigured:
         hint=f"Copy it from your provider into {DATABASE_VARIABLES[0]}; %-encode @ : / and # in the password.",
         variables=[variable("database_url")],
     )
+
+
+def _without_several_hosts(text: str) -> tuple[str, tuple[str, str] | None]:
+    """Take libpq's `host:port,host:port` out of a connection string, which SQLAlchemy's parser does not know."""
+    found = _SEVERAL_HOSTS.fullmatch(text)
+    if found is None:
+        return text, None
+    places = [_HOST_AND_PORT.findall(each)[0] for each in found["hosts"].split(",")]
+    hosts = ",".join(host.strip("[]") for host, _ in places)
+    return found["before"] + found["after"], (hosts, ",".join(port or "5432" for _, port in places))
+
+
+def _session(wanted: str | None, host: str | tuple[str, ...] | None) -> str:
+    if wanted is not None and wanted not in _SESSIONS:
+        raise _unusable(f"its target_session_attrs is none of {', '.join(_SESSIONS)}")
+    # Revisions write: of several hosts only the primary will do, unless the string says otherwise.
+    return wanted or ("primary" if isinstance(host, tuple) else "any")
 
 
 def _hosts(
@@ -99,6 +129,8 @@ def _hosts(
         raise _unusable("its port is not a number") from None
     if any(not 0 < each < 65536 for each in ports):  # noqa: PLR2004 – the ports there are
         raise _unusable("its port is not between 1 and 65535")
+    if len(ports) > 1 and len(ports) != len(hosts):
+        raise _unusable("it has not as many ports as hosts")
     return (
         hosts if len(hosts) > 1 else hosts[0] if hosts else None,
         ports if len(ports) > 1 else ports[0] if ports else None,

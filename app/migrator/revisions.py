@@ -19,7 +19,7 @@ from alembic.script.revision import MultipleHeads as AlembicMultipleHeads
 from alembic.util import CommandError
 from sqlalchemy import Connection
 
-from app.errors import InternalError, MultipleHeads, NotConfigured, UnknownTarget
+from app.errors import InternalError, MultipleHeads, NotConfigured, UnknownTarget, redacted
 from app.report import Revision
 
 PROJECT = Path(__file__).parents[2]
@@ -65,9 +65,9 @@ class History:
         try:
             self._script = ScriptDirectory.from_config(self._config)
             self.heads: tuple[str, ...] = tuple(sorted(self._script.get_heads()))
-        except Exception as error:  # a revision's file is somebody's code, and may raise anything
+        except (Exception, SystemExit) as error:  # a revision's file is somebody's code, and may raise anything
             raise NotConfigured(
-                f"The revisions in {script_location} cannot be loaded: {type(error).__name__}: {error}",
+                f"The revisions in {script_location} cannot be loaded: {type(error).__name__}: {redacted(str(error))}",
                 hint="Run `alembic history` in a checkout of the deployed commit; it fails in the same way.",
             ) from error
 
@@ -138,6 +138,8 @@ class History:
             for step in self._steps(target, heads):
                 observer.begins(_revision(step.revision))
                 yield step
+                # A revision that committed by itself has left its version in a transaction that is still open.
+                connection.commit()
                 observer.ends(_revision(step.revision))
 
         environment = EnvironmentContext(config, self._script, fn=steps, destination_rev=target)
@@ -205,7 +207,10 @@ def command_under_way() -> tuple[str, str] | None:
         return None
     options = context.config.cmd_opts
     # Called from Python rather than from a terminal there are no options to read.
-    return (options.cmd[0].__name__, str(options.revision)) if options else ("upgrade", "heads")
+    if not options:
+        return "upgrade", "heads"
+    revisions = options.revisions if "revisions" in options else [options.revision]  # `stamp` takes several
+    return options.cmd[0].__name__, " ".join(revisions)
 
 
 def _revision(script: Script) -> Revision:

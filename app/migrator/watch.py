@@ -19,7 +19,8 @@ async def over(work: Work, apply: Apply, *, guard: Guard, control: Session) -> P
     watcher = asyncio.create_task(_watch(work, guard, control), name=f"watch over run {work.run_id}")
     try:
         await asyncio.to_thread(work.do, apply)
-    except Exception as error:  # noqa: BLE001 – a revision may raise anything
+    except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 – a revision may raise anything
+        # `sys.exit()` in a revision must not end the server; a real Ctrl-C never arrives in a worker thread.
         await guard.confirm()  # a lock that is lost explains the rest
         return work.problem(error)
     finally:

@@ -7,6 +7,7 @@ from the server's loop, where /livez and the heartbeat go on.
 import asyncio
 import contextlib
 import random
+import re
 import time
 import traceback
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from app.database import working
+from app.database.connection import DRIVER_ERRORS
 from app.database.ledger import Ledger
 from app.database.lock import Guard
 from app.database.url import Database
@@ -41,7 +43,10 @@ from app.settings import Settings
 
 _LOCK_NOT_AVAILABLE, _DEADLOCK, _SERIALIZATION = "55P03", "40P01", "40001"
 _QUERY_CANCELED, _INSUFFICIENT_PRIVILEGE = "57014", "42501"
+_DATA_EXCEPTION = "22"
+"""The class of SQLSTATEs whose messages quote a value."""
 _PASSING = (_LOCK_NOT_AVAILABLE, _DEADLOCK, _SERIALIZATION)
+_DRIVERS_VALUE = re.compile(r"(invalid input for query argument \$\d+[^:]*): .*", re.DOTALL)
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 5.0
 
 type Apply = Callable[[Connection, "Work"], None]
@@ -117,7 +122,7 @@ class Work:
                 await self._pause()
         finally:
             # The run's end has been decided; a connection that will not close must not change it.
-            with contextlib.suppress(OSError, SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            with contextlib.suppress(OSError, SQLAlchemyError, asyncpg.PostgresError, *DRIVER_ERRORS):
                 await engine.dispose()
 
     def begins(self, revision: Revision) -> None:
@@ -138,7 +143,7 @@ class Work:
     def applies(self, applying: Applying) -> None:
         """A revision has run; its step goes on record with the COMMIT that follows."""
         if self.ledger is not None:
-            self._fence.at_commit = self.ledger.step(
+            step = self.ledger.step(
                 self.run_id,
                 revision=applying.revision,
                 direction=applying.direction,
@@ -147,6 +152,8 @@ class Work:
                 started_at=self._started_at,
                 duration_ms=self._elapsed_ms(),
             )
+            # Beside a step that still waits, when its revision had ended Alembic's transaction by itself.
+            self._fence.at_commit = "; ".join(filter(None, [self._fence.at_commit, step]))
 
     def ends(self, revision: Revision) -> None:
         """A revision is committed."""
@@ -239,7 +246,7 @@ _CONNECTION_GONE = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.exceptions.IdleInTransactionSessionTimeoutError,
-    asyncpg.InterfaceError,
+    *DRIVER_ERRORS,
     ConnectionError,
 )
 
@@ -260,10 +267,18 @@ def _message(cause: BaseException) -> str:
     if isinstance(cause, SQLAlchemyError):
         text = str(cause.args[0]) if cause.args else ""
     elif isinstance(cause, asyncpg.PostgresError | asyncpg.InterfaceError):
-        text = str(cause.args[0])
+        text = _without_values(cause)
     else:
         text = f"{type(cause).__name__}: {cause}"
     return redacted(next(iter(text.strip().splitlines()), type(cause).__name__))[:500].rstrip(".")
+
+
+def _without_values(cause: BaseException) -> str:
+    """The error's words without the value that it is about: a statement's parameter, or somebody's data."""
+    text = str(cause.args[0])
+    if (getattr(cause, "sqlstate", None) or "").startswith(_DATA_EXCEPTION):
+        text = re.sub(r'".*"', '"…"', text, flags=re.DOTALL)
+    return _DRIVERS_VALUE.sub(r"\1", text)
 
 
 def _place(error: BaseException, folder: Path) -> str | None:
