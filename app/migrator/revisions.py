@@ -19,7 +19,8 @@ from alembic.script.revision import MultipleHeads as AlembicMultipleHeads
 from alembic.util import CommandError
 from sqlalchemy import Connection
 
-from app.errors import InternalError, MultipleHeads, NotConfigured, UnknownTarget, redacted
+from app.errors import InternalError, MultipleHeads, NotConfigured, UnknownTarget
+from app.redaction import redacted
 from app.report import Revision
 
 PROJECT = Path(__file__).parents[2]

@@ -7,19 +7,16 @@ from the server's loop, where /livez and the heartbeat go on.
 import asyncio
 import contextlib
 import random
-import re
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.database import working
 from app.database.connection import DRIVER_ERRORS
@@ -34,19 +31,15 @@ from app.errors import (
     PermissionDenied,
     Problem,
     StatementTimeout,
-    redacted,
 )
-from app.migrator import revisions
+from app.migrator import cause, revisions
 from app.migrator.revisions import Applying
 from app.report import Blocker, Emit, Event, Revision, Step
 from app.settings import Settings
 
-_LOCK_NOT_AVAILABLE, _DEADLOCK, _SERIALIZATION = "55P03", "40P01", "40001"
+_PASSING = ("55P03", "40P01", "40001")
+"""SQLSTATEs that pass: lock_not_available, deadlock_detected, serialization_failure."""
 _QUERY_CANCELED, _INSUFFICIENT_PRIVILEGE = "57014", "42501"
-_DATA_EXCEPTION = "22"
-"""The class of SQLSTATEs whose messages quote a value."""
-_PASSING = (_LOCK_NOT_AVAILABLE, _DEADLOCK, _SERIALIZATION)
-_DRIVERS_VALUE = re.compile(r"(invalid input for query argument \$\d+[^:]*): .*", re.DOTALL)
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 5.0
 
 type Apply = Callable[[Connection, "Work"], None]
@@ -171,7 +164,7 @@ class Work:
         return self._fence.commits > self._committed_before
 
     def _deserves_another_try(self, error: BaseException) -> bool:
-        passes = _sqlstate(error) in _PASSING and self._running is not None and not self._left_something
+        passes = cause.sqlstate(error) in _PASSING and self._running is not None and not self._left_something
         if not passes or self.guard.lost.is_set() or self._tries >= self.settings.lock_retries:
             return False
         self._tries += 1
@@ -196,23 +189,24 @@ class Work:
             error.members = {**members, **error.members}
             return error
         where = f"Revision {self._running.revision}" if self._running else "The upgrade"
-        cause = _driver_error(error)
-        match _sqlstate(error):
+        words = cause.message(error)
+        match cause.sqlstate(error):
             case code if code in _PASSING:
                 return LockTimeout(
-                    f"{where} could not get its locks in {self._tries + 1} attempts ({_message(cause)}).",
+                    f"{where} could not get its locks in {self._tries + 1} attempts ({words}).",
                     attempts=self._tries + 1,
+                    rolled_back=not self._left_something,
                     blockers=[blocker.model_dump() for blocker in self.blockers],
                     sqlstate=code,
                     **members,
                 )
             case code if code == _QUERY_CANCELED:
-                return StatementTimeout(f"{where} was cancelled ({_message(cause)}).", sqlstate=code, **members)
+                return StatementTimeout(f"{where} was cancelled ({words}).", sqlstate=code, **members)
             case code if code == _INSUFFICIENT_PRIVILEGE and self._running is None:
-                return PermissionDenied(f"{_message(cause)}.", sqlstate=code, **members)
-            case _ if isinstance(cause, _CONNECTION_GONE):
+                return PermissionDenied(f"{words}.", sqlstate=code, **members)
+            case _ if cause.is_a_lost_connection(error):
                 return DatabaseUnavailable(
-                    f"{where} lost its connection ({_message(cause)}); what was not committed is rolled back.",
+                    f"{where} lost its connection ({words}); what was not committed is rolled back.",
                     hint=(
                         "Call again: the next run continues here. If it happens each time, the revision may hold a "
                         "transaction without a statement for longer than MIGRATION_LEASE."
@@ -220,10 +214,10 @@ class Work:
                     **members,
                 )
             case code:
-                place = _place(error, revisions.folder(self.settings.script_location))
-                return self._failure(where, cause, sqlstate=code, where=place, **members)
+                place = cause.place(error, revisions.folder(self.settings.script_location))
+                return self._failure(where, words, sqlstate=code, where=place, **members)
 
-    def _failure(self, who: str, cause: BaseException, *, sqlstate: str | None, **members: Any) -> Problem:  # noqa: ANN401 – members of a problem
+    def _failure(self, who: str, words: str, *, sqlstate: str | None, **members: Any) -> Problem:  # noqa: ANN401 – members of a problem
         rolled_back = not self._left_something
         state = "it is rolled back" if rolled_back else "what it had committed by itself stays"
         hint = (
@@ -232,57 +226,10 @@ class Work:
             else None
         )
         return MigrationFailed(
-            f"{who} failed: {_message(cause)}; {state}.",
+            f"{who} failed: {words}; {state}.",
             hint=hint,
             sqlstate=sqlstate,
-            message=_message(cause),
+            message=words,
             rolled_back=rolled_back,
             **members,
         )
-
-
-_CONNECTION_GONE = (
-    asyncpg.PostgresConnectionError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.exceptions.IdleInTransactionSessionTimeoutError,
-    *DRIVER_ERRORS,
-    ConnectionError,
-)
-
-
-def _driver_error(error: BaseException) -> BaseException:
-    """The driver's own error behind SQLAlchemy's, whose text would quote statement and parameters."""
-    if isinstance(error, DBAPIError) and error.orig is not None:
-        return error.orig.__cause__ or error.orig
-    return error
-
-
-def _sqlstate(error: BaseException) -> str | None:
-    return getattr(_driver_error(error), "sqlstate", None)
-
-
-def _message(cause: BaseException) -> str:
-    """The first line of an error, without DETAIL, which may quote rows, and without credentials."""
-    if isinstance(cause, SQLAlchemyError):
-        text = str(cause.args[0]) if cause.args else ""
-    elif isinstance(cause, asyncpg.PostgresError | asyncpg.InterfaceError):
-        text = _without_values(cause)
-    else:
-        text = f"{type(cause).__name__}: {cause}"
-    return redacted(next(iter(text.strip().splitlines()), type(cause).__name__))[:500].rstrip(".")
-
-
-def _without_values(cause: BaseException) -> str:
-    """The error's words without the value that it is about: a statement's parameter, or somebody's data."""
-    text = str(cause.args[0])
-    if (getattr(cause, "sqlstate", None) or "").startswith(_DATA_EXCEPTION):
-        text = re.sub(r'".*"', '"…"', text, flags=re.DOTALL)
-    return _DRIVERS_VALUE.sub(r"\1", text)
-
-
-def _place(error: BaseException, folder: Path) -> str | None:
-    """File and line of the revision that raised, if one did."""
-    frames = traceback.extract_tb(error.__traceback__)
-    ours = [frame for frame in frames if Path(frame.filename).is_relative_to(folder) and frame.name != "<module>"]
-    return f"{Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else None

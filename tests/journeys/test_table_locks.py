@@ -21,6 +21,8 @@ def blocker(database: Database) -> Iterator[Blocker]:
     database.execute("CREATE TABLE busy (id int)")
     with database.connect() as opened:
         opened.execute("SET application_name = 'a report'")
+        # Without a lock timeout the run would wait for this transaction, and the test's end for the run: for ever.
+        opened.execute("SET idle_in_transaction_session_timeout = '8s'")
         opened.execute("BEGIN")
         opened.execute("SELECT count(*) FROM busy WHERE id <> 4711")
         yield opened

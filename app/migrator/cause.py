@@ -1,0 +1,68 @@
+"""What an error says that a revision raised, without what it must not tell."""
+
+import re
+import traceback
+from pathlib import Path
+
+import asyncpg
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from app.database.connection import DRIVER_ERRORS
+from app.redaction import redacted
+
+_DATA_EXCEPTION = "22"
+"""The class of SQLSTATEs whose messages quote a value."""
+_DRIVERS_VALUE = re.compile(r"(invalid input for query argument \$\d+[^:]*): .*", re.DOTALL)
+
+_CONNECTION_GONE = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.exceptions.IdleInTransactionSessionTimeoutError,
+    *DRIVER_ERRORS,
+    ConnectionError,
+)
+
+
+def of(error: BaseException) -> BaseException:
+    """The driver's own error behind SQLAlchemy's, whose text would quote statement and parameters."""
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        return error.orig.__cause__ or error.orig
+    return error
+
+
+def sqlstate(error: BaseException) -> str | None:
+    """PostgreSQL's code for it, if PostgreSQL said it."""
+    return getattr(of(error), "sqlstate", None)
+
+
+def is_a_lost_connection(error: BaseException) -> bool:
+    """Whether the connection ended, rather than the statement failed."""
+    return isinstance(of(error), _CONNECTION_GONE)
+
+
+def message(error: BaseException) -> str:
+    """The first line of an error, without DETAIL, which may quote rows, and without credentials."""
+    cause = of(error)
+    if isinstance(cause, SQLAlchemyError):
+        text = str(cause.args[0]) if cause.args else ""
+    elif isinstance(cause, asyncpg.PostgresError | asyncpg.InterfaceError):
+        text = _without_values(cause)
+    else:
+        text = f"{type(cause).__name__}: {cause}"
+    return redacted(next(iter(text.strip().splitlines()), type(cause).__name__))[:500].rstrip(".")
+
+
+def _without_values(cause: BaseException) -> str:
+    """The error's words without the value that it is about: a statement's parameter, or somebody's data."""
+    text = str(cause.args[0])
+    if (getattr(cause, "sqlstate", None) or "").startswith(_DATA_EXCEPTION):
+        text = re.sub(r'".*"', '"…"', text, flags=re.DOTALL)
+    return _DRIVERS_VALUE.sub(r"\1", text)
+
+
+def place(error: BaseException, folder: Path) -> str | None:
+    """File and line of the revision that raised, if one did."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if Path(frame.filename).is_relative_to(folder) and frame.name != "<module>"]
+    return f"{Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else None
