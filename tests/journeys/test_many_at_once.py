@@ -100,13 +100,14 @@ def test_ten_processes_and_fifty_calls_apply_each_of_twenty_revisions_exactly_on
 
 
 @pytest.mark.parametrize("mode", ["transaction", "session"])
-def test_five_processes_and_fifty_calls_through_pgbouncer_apply_each_revision_exactly_once(
+def test_ten_processes_and_fifty_calls_through_pgbouncer_apply_each_revision_exactly_once(
     mode: str,
     write_history: WriteHistory,
     database: Database,
     through_pgbouncer: Callable[..., Database],
     serve_many: Callable[..., list[Service]],
 ) -> None:
-    # Five, since a session pool of twenty holds two connections for each that waits, three for the one at work.
-    services = serve_many(5, twenty_revisions(write_history), through_pgbouncer(mode))
+    # In session mode each connection keeps one of the pool: one for a process that waits, one for a refusal that it
+    # puts on record, three for the one at work.
+    services = serve_many(10, twenty_revisions(write_history), through_pgbouncer(mode, pool_size=25))
     see_that_each_revision_ran_once(database, call_all(services))
