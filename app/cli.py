@@ -146,6 +146,8 @@ def _answer[Answer: Report](
     except Problem as problem:
         return _refuse(problem, request_id, as_json=as_json)
     except Exception as error:  # noqa: BLE001 – a traceback could quote secrets, as in web/envelope
+        log.to_stderr_if_nobody_listens()
+        log.defect(error, request_id)
         defect = InternalError(f"The service met an error that it does not know ({type(error).__name__}).")
         return _refuse(defect, request_id, as_json=as_json)
     _print(answer.model_dump_json(by_alias=True) if as_json else tell(answer))

@@ -6,6 +6,7 @@ The line is the message itself. Vercel's own log handler ignores formatters, so 
 import json
 import logging
 import sys
+import traceback
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,6 +28,12 @@ def event(name: str, **fields: Any) -> None:  # noqa: ANN401 – whatever JSON c
     """Log one event; `fields` must hold no secret, since none is looked for here."""
     at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     _logger.info(json.dumps({"event": name, "at": at, **fields}, default=str))
+
+
+def defect(error: Exception, request_id: str) -> None:
+    """Log a defect of ours: its kind and the places it went through, since its message may quote anything."""
+    places = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)[-5:]]
+    event("internal_error", request_id=request_id, error=type(error).__name__, places=places)
 
 
 def emit(happened: Event) -> None:

@@ -47,7 +47,7 @@ class Settings(BaseSettings):
     ledger_schema: str = Field(
         "migration_endpoint", min_length=1, max_length=63, description="The schema of the table of runs."
     )
-    lease: float = Field(30, gt=0, le=3600, description="How long a silent holder keeps the lock, in seconds.")
+    lease: float = Field(30, ge=1, le=3600, description="How long a silent holder keeps the lock, in seconds.")
     lock_wait: float = Field(
         10,
         ge=0,
@@ -55,7 +55,7 @@ class Settings(BaseSettings):
         description="How long a caller waits for the lock when its body doesn't say, in seconds.",
     )
     lock_timeout: float = Field(
-        1, gt=0, le=3600, description="How long a statement waits for a table lock, in seconds."
+        1, ge=0.001, le=3600, description="How long a statement waits for a table lock, in seconds."
     )
     lock_retries: int = Field(
         10, ge=0, le=1000, description="How often a revision that met a lock timeout is run again."

@@ -11,6 +11,7 @@ from app.database.simple_query import ResultSet, literal
 from app.report import Blocker
 
 VERSION_TABLE = "alembic_version"
+_LOOK_LOCK_TIMEOUT_MS = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +39,14 @@ async def look(control: Session, *, ledger_schema: str) -> Facts:
     results: list[ResultSet] = []
     try:
         await control.results(
+            # A look must not queue behind somebody's lock on the version table.
+            f"SET LOCAL lock_timeout = {_LOOK_LOCK_TIMEOUT_MS}; "
             "SELECT json_build_object("
             "'pid', pg_backend_pid(), "
             "'in_recovery', pg_is_in_recovery(), "
             # Not to_regclass, which fails in a schema that the role may not use.
-            "'ledger', EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
-            f"WHERE n.nspname = {literal(ledger_schema)} AND c.relname = 'run' "
+            "'ledger', 2 = (SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+            f"WHERE n.nspname = {literal(ledger_schema)} AND c.relname IN ('run', 'step') "
             "AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')), "
             "'schema', coalesce((SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
             f"WHERE c.oid = to_regclass({literal(VERSION_TABLE)})), current_schema(), 'public'))::text; "
@@ -51,10 +54,10 @@ async def look(control: Session, *, ledger_schema: str) -> Facts:
             results,
         )
     except asyncpg.UndefinedTableError:
-        heads: tuple[str, ...] = ()  # no revision was ever applied; the first result is in place all the same
+        heads: tuple[str, ...] = ()  # no revision was ever applied; the facts are in place all the same
     else:
-        heads = tuple(sorted(str(version) for (version,) in results[1].rows))
-    facts = json.loads(results[0].rows[0][0])
+        heads = tuple(sorted(str(version) for (version,) in results[2].rows))
+    facts = json.loads(results[1].rows[0][0])
     return Facts(
         heads=heads,
         version_table=f"{facts['schema']}.{VERSION_TABLE}",
@@ -77,12 +80,3 @@ async def blockers(control: Session, run_id: UUID) -> list[Blocker]:
     return [
         Blocker(pid=pid, application_name=name or None, state=state, query_age_ms=age) for pid, name, state, age in rows
     ]
-
-
-async def end_work(control: Session, run_id: UUID) -> None:
-    """End the working backend of a run that has lost its lock, rather than wait for its next fence."""
-    await control.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-        f"WHERE application_name = {literal(working_name(run_id))} "
-        "AND datname = current_database() AND usename = current_user"
-    )

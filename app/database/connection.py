@@ -31,6 +31,8 @@ DRIVER_ERRORS = (asyncpg.InterfaceError, asyncpg.InternalClientError)
 two statements for an inner error, and tells no termination listener of it."""
 
 _CLOSE_TIMEOUT_S = 2
+_ANSWER_TIMEOUT_S = 15
+"""A session's statements are short; what takes longer is a network that has gone silent."""
 
 
 def working_name(run_id: UUID) -> str:
@@ -75,6 +77,8 @@ async def session(database: Database) -> AsyncIterator["Session"]:
     connection = await connect(database, application_name=CONTROL)
     try:
         yield Session(connection, database)
+    except asyncpg.PostgresError as error:  # one that nobody expected, such as a column that is not there
+        raise translated(error, database) from None
     finally:
         await close(connection)
 
@@ -118,7 +122,17 @@ class Session:
         """Send statements without parameters; a result for each, also in `into` when a later one fails."""
         async with self._turn:
             try:
-                return await simple_query.send(self._connection, sql, into)
+                async with asyncio.timeout(_ANSWER_TIMEOUT_S):
+                    return await simple_query.send(self._connection, sql, into)
+            except asyncio.CancelledError:
+                # The answer is still on its way, and the next one would be taken for it.
+                self._connection.terminate()
+                raise
+            except TimeoutError:
+                self._connection.terminate()
+                raise DatabaseUnavailable(
+                    f"{_place(self._database)} did not answer a short statement within {_ANSWER_TIMEOUT_S} s."
+                ) from None
             except (OSError, *DRIVER_ERRORS) as error:
                 raise translated(error, self._database) from None
             except asyncpg.PostgresError as error:
@@ -168,13 +182,20 @@ def translated(error: BaseException, database: Database) -> Problem:
                 hint="A firewall may drop the packets, or the host may be wrong or asleep; then call again.",
             )
         case asyncpg.PostgresError():
-            return DatabaseUnavailable(f"PostgreSQL at {where} said: {_sentence(error)}")
+            return _statement_refused(error, where)
         case asyncpg.InternalClientError():  # its words are about asyncpg's own states
             return DatabaseUnavailable(f"The connection to {where} was ended from the other side.")
         case asyncpg.InterfaceError() | OSError():
             return DatabaseUnavailable(f"The connection to {where} failed: {_reason(error)}.")
         case _:
             return DatabaseUnavailable(f"The connection to {where} failed ({type(error).__name__}).")
+
+
+def _statement_refused(error: asyncpg.PostgresError, where: str) -> Problem:
+    said = f"PostgreSQL at {where} said: {_sentence(error)}"
+    if is_about_the_connection(error) or isinstance(error, asyncpg.LockNotAvailableError):
+        return DatabaseUnavailable(said)
+    return DatabaseUnavailable(said, hint="Look at what it says; the same call will fail again.", retryable=False)
 
 
 def _login_refused(error: asyncpg.PostgresError, database: Database, where: str) -> Problem:

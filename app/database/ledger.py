@@ -64,6 +64,8 @@ def unwritable(error: Exception) -> str:
     return f"The ledger could not be written, so this run is not on record: {why} The run itself is not affected."
 
 
+_STEP = "run_id, revision, direction, down_revisions, sha256, started_at, duration_ms"
+
 _ESCAPED_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 """In JSON: jsonb refuses it. An even number of backslashes before it is text about backslashes."""
 
@@ -112,6 +114,8 @@ class Ledger:
                 f"{tables} UPDATE {self._schema}.run SET outcome = 'abandoned', finished_at = clock_timestamp() "
                 f"WHERE outcome = 'running' AND version_table = {literal(self.version_table)}; "
                 + self._insert(attempt, outcome="running", from_heads=from_heads, error=None)
+                # Find out now whether steps can be written: later it would fail the revision that they record.
+                + f"; INSERT INTO {self._schema}.step ({_STEP}) SELECT {_STEP} FROM {self._schema}.step WHERE false"
             )
         except (PermissionDenied, asyncpg.PostgresError) as error:
             return unwritable(error)
@@ -159,8 +163,7 @@ class Ledger:
     ) -> str:
         """The statement that puts a step on record, for the revision's own transaction."""
         return (
-            f"INSERT INTO {self._schema}.step "
-            "(run_id, revision, direction, down_revisions, sha256, started_at, duration_ms) VALUES ("
+            f"INSERT INTO {self._schema}.step ({_STEP}) VALUES ("
             f"{literal(run_id)}, {literal(revision)}, {literal(direction)}, {literal(down_revisions)}, "
             f"{literal(sha256)}, {literal(started_at)}, {duration_ms})"
         )

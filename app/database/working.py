@@ -12,7 +12,7 @@ that module's, and change as little of its own as they can.
 import contextlib
 import re
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -72,14 +72,25 @@ def fence(check: str, *, run_id: UUID, lease_s: float, lock_timeout_s: float) ->
     )
 
 
-def engine(database: Database, fence: Fence, *, run_id: UUID, pooler: bool) -> AsyncEngine:
-    """An engine whose connections are fenced; each is opened when asked for, and closed after use."""
+def engine(
+    database: Database,
+    fence: Fence,
+    *,
+    run_id: UUID,
+    pooler: bool,
+    on_open: Callable[[connection.Connection], None] = lambda _: None,
+) -> AsyncEngine:
+    """An engine whose connections are fenced; each is opened when asked for, and closed after use.
+
+    `on_open` is handed each connection, for a caller who may have to cut it.
+    """
 
     async def connect() -> connection.Connection:
         opened = await connection.connect(database, application_name=connection.working_name(run_id))
         if not pooler:
             # Where the session is ours alone, autocommit blocks are covered too.
             await opened.execute("SET client_connection_check_interval = 1000")
+        on_open(opened)
         return opened
 
     return create_async_engine(
@@ -137,6 +148,24 @@ class _Connection(dialect.AsyncAdapt_asyncpg_connection):
             self._fence.commits += 1
         else:
             await self.begin()
+
+    @contextlib.asynccontextmanager
+    async def watching_for_a_commit(self) -> AsyncIterator[None]:
+        """Around each statement: a revision may end Alembic's transaction by a COMMIT in its SQL.
+
+        What follows then commits by itself, so it is looked at like a statement in an autocommit block.
+        """
+        if self._has_lost_its_transaction():
+            await _fenced(self._connection, self._fence.check)
+        try:
+            yield
+        finally:
+            if self._has_lost_its_transaction():
+                self._fence.commits += 1
+
+    def _has_lost_its_transaction(self) -> bool:
+        opened = self._connection
+        return self._transaction is not None and not opened.is_closed() and not opened.is_in_transaction()
 
     async def begin(self) -> None:
         """Begin a fenced transaction.
@@ -230,14 +259,15 @@ class _Cursor(dialect.AsyncAdapt_asyncpg_cursor):
     async def _prepare_and_execute(self, operation: str, parameters: Sequence[Any] | None) -> None:
         adapted = self._adapt_connection
         if parameters or self.server_side or _wants_types(operation):
-            async with self._alone(operation):
+            async with adapted.watching_for_a_commit(), self._alone(operation):
                 await super()._prepare_and_execute(operation, parameters)  # type: ignore[no-untyped-call]  # as above
             return
         async with adapted._execute_mutex:
             if adapted._transaction is None:
                 await adapted._start_transaction()
             try:
-                results = await simple_query.send(self._connection, operation)
+                async with adapted.watching_for_a_commit():
+                    results = await simple_query.send(self._connection, operation)
             except Exception as error:  # noqa: BLE001 – SQLAlchemy's own translation follows
                 adapted._handle_exception(error)
             last = results[-1] if results else ResultSet()
@@ -249,7 +279,7 @@ class _Cursor(dialect.AsyncAdapt_asyncpg_cursor):
             self._rowcount = int(counted[1]) if counted else -1
 
     async def _executemany(self, operation: str, seq_of_parameters: Sequence[Any]) -> None:
-        async with self._alone(operation):
+        async with self._adapt_connection.watching_for_a_commit(), self._alone(operation):
             await super()._executemany(operation, seq_of_parameters)  # type: ignore[no-untyped-call]  # as above
 
     def _alone(self, operation: str) -> AbstractAsyncContextManager[None]:

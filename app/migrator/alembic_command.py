@@ -64,6 +64,7 @@ async def _under_the_lock(command: tuple[str, str], run_migrations: RunMigration
         while not await runner.takes_the_lock(guard, session):
             pass
         async with connection.session(runner.database) as control:
+            await runner.ends_what_dead_runs_left(control)
             await runner.carries_out(
                 lambda opened, work: _apply(run_migrations, opened, work),
                 guard=guard,

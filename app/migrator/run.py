@@ -1,6 +1,6 @@
 """A run: one upgrade, from the look at the database to the answer. It reads from top to bottom.
 
-take the turn → look → take the lock → look again → end what is left of dead runs → put the run on record
+take the turn → look → take the lock → end what is left of dead runs → look again → put the run on record
 → work → read back → put its end on record → give the lock back → answer
 """
 
@@ -8,8 +8,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -29,6 +28,7 @@ from app.report import Emit, Event, Holder, Outcome, Revision, Run, Waited
 from app.settings import Settings
 
 _FIRST_POLL_S, _LONGEST_POLL_S = 0.1, 1.0
+_RECORD_TIMEOUT_S = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,7 @@ async def migrate(call: Call, settings: Settings, *, turn: Turn, emit: Emit) -> 
                         return runner.up_to_date(before)
                 # From here on the first session is the guard's; what else is to be said needs another.
                 async with connection.session(runner.database) as control:
+                    await runner.ends_what_dead_runs_left(control)
                     before = await runner.look(control)
                     todo = await pending(control, before)
                     if not todo:
@@ -147,6 +148,10 @@ class Runner:
         self.waited_s += pause_s
         return False
 
+    async def ends_what_dead_runs_left(self, control: Session) -> None:
+        """End the backends of dead runs; only then what the database says of its version stays true."""
+        self._warnings += await lock.end_leftovers(control)
+
     async def carries_out(
         self,
         apply: Apply,
@@ -175,16 +180,15 @@ class Runner:
         Raises:
             Problem: What ended the run before its target; it is on record.
         """
-        self._warnings += await lock.end_leftovers(control)
         ledger = status.ledger_of(self._settings, before)
-        unwritable = await ledger.start(control, self._attempt, from_heads=before.heads, exists=before.ledger_exists)
-        self._warnings += [unwritable] if unwritable else []
+        warning = await ledger.start(control, self._attempt, from_heads=before.heads, exists=before.ledger_exists)
+        self._warnings += [warning] if warning else []
         work = Work(
             run_id=self.run_id,
             database=self.database,
             settings=self._settings,
             guard=guard,
-            ledger=None if unwritable else ledger,
+            ledger=None if warning else ledger,
             pooler=before.pooler,
             pending=pending,
             emit=self._tell,
@@ -193,11 +197,12 @@ class Runner:
         problem = await watch.over(work, apply, guard=guard, control=control)
         after = before
         try:
-            async with _alive(control, self.database) as session:
-                after = await self.look(session)
+            # On a fresh connection: what was used so far may have gone silent during a long run.
+            async with connection.session(self.database) as fresh:
+                after = await self.look(fresh)
                 if problem is None and (lacking := missing(after)):
                     problem = _not_applied(work, lacking)
-                await self._finishes(session, work, after, outcome, problem)
+                await self._finishes(fresh, work, after, outcome, problem)
         except DatabaseUnavailable as gone:
             problem = problem or work.problem(gone)
         ended = problem.slug if problem else outcome
@@ -228,8 +233,13 @@ class Runner:
     async def refuses(self, refusal: Problem) -> None:
         """Log a refusal, and put it on record where there is a record already."""
         self._tell(Event("run.refused", {"problem": refusal.slug, "detail": refusal.detail}))
-        with contextlib.suppress(DatabaseUnavailable):
-            async with self._turn.to_record_a_refusal(), connection.session(self.database) as control:
+        # The caller has waited long enough, so there is little time for the record.
+        with contextlib.suppress(DatabaseUnavailable, TimeoutError):
+            async with (
+                asyncio.timeout(_RECORD_TIMEOUT_S),
+                self._turn.to_record_a_refusal(),
+                connection.session(self.database) as control,
+            ):
                 facts = await self.look(control)
                 if isinstance(refusal, LockHeld) and refusal.members["holder"]["run_id"] is None:
                     # Who waited for the turn of this process has not seen the lock itself.
@@ -273,18 +283,6 @@ class Runner:
 
     def _elapsed_ms(self) -> int:
         return round((time.perf_counter() - self._clock) * 1000)
-
-
-@asynccontextmanager
-async def _alive(control: Session, database: Database) -> AsyncIterator[Session]:
-    """The control session if it still answers, else a new one: a run may outlive its idle connections."""
-    try:
-        await control.execute("SELECT")
-    except (DatabaseUnavailable, asyncpg.PostgresError):
-        async with connection.session(database) as again:
-            yield again
-    else:
-        yield control
 
 
 def _not_applied(work: Work, missing: list[Revision]) -> Problem:

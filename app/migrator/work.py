@@ -15,11 +15,11 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
-from sqlalchemy import Connection
+from sqlalchemy import Connection as AlembicsConnection
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.database import working
-from app.database.connection import DRIVER_ERRORS
+from app.database.connection import DRIVER_ERRORS, Connection
 from app.database.ledger import Ledger
 from app.database.lock import Guard
 from app.database.url import Database
@@ -42,7 +42,7 @@ _PASSING = ("55P03", "40P01", "40001")
 _QUERY_CANCELED, _INSUFFICIENT_PRIVILEGE = "57014", "42501"
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 5.0
 
-type Apply = Callable[[Connection, "Work"], None]
+type Apply = Callable[[AlembicsConnection, "Work"], None]
 """Runs Alembic on a connection that has no transaction open, telling the Work what happens."""
 
 
@@ -67,6 +67,7 @@ class Work:
 
     _fence: working.Fence = field(init=False)
     _running: Revision | None = None
+    _cut: Callable[[], object] = lambda: None
     _tries: int = 0
     _committed_before: int = 0
     _started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -100,7 +101,12 @@ class Work:
         asyncio.run(self._do(apply))
 
     async def _do(self, apply: Apply) -> None:
-        engine = working.engine(self.database, self._fence, run_id=self.run_id, pooler=self.pooler)
+        loop = asyncio.get_running_loop()
+
+        def cut_by(opened: Connection) -> None:
+            self._cut = lambda: loop.call_soon_threadsafe(opened.terminate)
+
+        engine = working.engine(self.database, self._fence, run_id=self.run_id, pooler=self.pooler, on_open=cut_by)
         try:
             while True:
                 try:
@@ -117,6 +123,11 @@ class Work:
             # The run's end has been decided; a connection that will not close must not change it.
             with contextlib.suppress(OSError, SQLAlchemyError, asyncpg.PostgresError, *DRIVER_ERRORS):
                 await engine.dispose()
+
+    def abandon(self) -> None:
+        """Cut the working connection, from any thread, without a word to a database that may not answer."""
+        with contextlib.suppress(RuntimeError):  # the thread's loop has closed: the work is over
+            self._cut()
 
     def begins(self, revision: Revision) -> None:
         """A revision is about to run."""

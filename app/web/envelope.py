@@ -1,10 +1,10 @@
 """What every answer has, whoever wrote it: X-Request-ID, Cache-Control, and no traceback."""
 
 import re
-import traceback
 from uuid import uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import log
@@ -40,14 +40,10 @@ class Envelope:
 
         try:
             await self._app(scope, receive, sealed)
+        except ClientDisconnect:
+            return  # in mid-request: there is nobody to answer
         except Exception as error:  # noqa: BLE001 – the last place before the server would print a traceback
-            # The message may quote anything, so the log gets the kind of error and the places it went through.
-            log.event(
-                "internal_error",
-                request_id=request_id(scope),
-                error=type(error).__name__,
-                places=[f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)[-5:]],
-            )
+            log.defect(error, request_id(scope))
             if not started:
                 problem = InternalError("The service met an error that it does not know.")
                 await ProblemResponse(problem, scope)(scope, receive, sealed)

@@ -1,6 +1,7 @@
 """Problems as answers: RFC 9457, `application/problem+json`."""
 
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -34,10 +35,16 @@ class ProblemResponse(JSONResponse):
 
     def __init__(self, problem: Problem, scope: Scope) -> None:
         super().__init__(
-            problem.document(instance=scope["path"], request_id=request_id(scope)),
+            problem.document(instance=_reference(scope), request_id=request_id(scope)),
             status_code=problem.status,
             headers=problem.headers,
         )
+
+
+def _reference(scope: Scope) -> str:
+    """The path as it came, which is a valid URI reference where the decoded one may not be."""
+    raw: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
+    return raw.decode("ascii", "replace")
 
 
 def request_id(scope: Scope) -> str:

@@ -33,7 +33,7 @@ def problem(answer: httpx.Response, slug: str, status: int) -> dict[str, Any]:
     assert document["title"]
     assert document["detail"]
     assert document["hint"]
-    assert document["instance"] == answer.request.url.path
+    assert document["instance"] == answer.request.url.raw_path.decode().partition("?")[0]
     assert document["request_id"] == answer.headers["x-request-id"]
     assert document["retryable"] is ("retry-after" in answer.headers)
     assert_tells_no_secret(answer.text)
