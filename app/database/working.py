@@ -88,8 +88,9 @@ def engine(
     async def connect() -> connection.Connection:
         opened = await connection.connect(database, application_name=connection.working_name(run_id))
         if not pooler:
-            # Where the session is ours alone, autocommit blocks are covered too.
-            await opened.execute("SET client_connection_check_interval = 1000")
+            # Where the session is ours alone, autocommit blocks are covered too. An index build waits for old
+            # transactions by design and blocks nobody, so a timeout of the role's would only leave it INVALID.
+            await opened.execute("SET client_connection_check_interval = 1000; SET lock_timeout = 0")
         on_open(opened)
         return opened
 

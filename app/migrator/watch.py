@@ -28,6 +28,8 @@ async def over(work: Work, apply: Apply, *, guard: Guard, control: Session) -> P
     except asyncio.CancelledError:
         # Nobody waits for the run any more (Ctrl-C in a terminal). The lock is not given back before it has ended.
         work.abandon()
+        # How it ended interests nobody either; unread, asyncio would print it, statement and all.
+        thread.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         await asyncio.wait([thread], timeout=_END_TIMEOUT_S)
         raise
     except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 – a revision may raise anything

@@ -15,7 +15,7 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
-from sqlalchemy import Connection as AlembicsConnection
+import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.database import working
@@ -42,7 +42,7 @@ _PASSING = ("55P03", "40P01", "40001")
 _QUERY_CANCELED, _INSUFFICIENT_PRIVILEGE = "57014", "42501"
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 5.0
 
-type Apply = Callable[[AlembicsConnection, "Work"], None]
+type Apply = Callable[[sa.Connection, "Work"], None]
 """Runs Alembic on a connection that has no transaction open, telling the Work what happens."""
 
 
