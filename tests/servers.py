@@ -39,8 +39,14 @@ def until(condition: Any, *, seconds: float = 10, every: float = 0.02, what: str
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+    return free_ports(1)[0]
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody uses; found all at once, since one found after another may be the same."""
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [int(probe.getsockname()[1]) for probe in probes]
 
 
 @dataclass(frozen=True)
@@ -271,7 +277,7 @@ def service(database: Database | None, folder: Path, **settings: object) -> Iter
 @contextmanager
 def fleet(database: Database, folder: Path, count: int, **settings: object) -> Iterator[list[Service]]:
     """Start `count` services that share a parent (see tests/fleet.py), and end them by their process group."""
-    ports = [free_port() for _ in range(count)]
+    ports = free_ports(count)
     log = folder / f"fleet-{ports[0]}.log"
     with log.open("wb") as output:
         parent = subprocess.Popen(
@@ -286,7 +292,8 @@ def fleet(database: Database, folder: Path, count: int, **settings: object) -> I
         for port in ports:
             until(lambda port=port: _listens(port) or parent.poll() is not None, seconds=30, what="the fleet to listen")
         assert parent.poll() is None, f"the fleet ended at once:\n{log.read_text()}"
-        pids = until(lambda: len(forked := _forked(log)) == count and forked, what="the fleet to tell its pids")
+        until(lambda: _forked(log).keys() == set(ports), what="the fleet to tell its pids")
+        pids = _forked(log)
         yield [Service(parent, port, log, pids[port]) for port in ports]
     finally:
         with contextlib.suppress(ProcessLookupError):
