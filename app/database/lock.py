@@ -27,7 +27,7 @@ from app.errors import DatabaseUnavailable, LockHeld
 from app.report import Holder
 
 _BEATS_PER_LEASE = 3
-_SHORTEST_PAUSE_BETWEEN_BEATS_S = 0.5
+_PAUSE_BETWEEN_BEATS_S = 0.5
 _END_TIMEOUT_MS = 5000
 _NAME_LENGTH = 63
 """PostgreSQL cuts application_name at NAMEDATALEN - 1 bytes."""
@@ -154,7 +154,7 @@ class Guard:
 
     async def _beat(self) -> None:
         interval = self._lease_s / _BEATS_PER_LEASE
-        pause = min(_SHORTEST_PAUSE_BETWEEN_BEATS_S, interval)
+        pause = min(_PAUSE_BETWEEN_BEATS_S, interval)
         while True:
             await _either(self._changed, interval - pause)
             if self._releasing.is_set() or self.lost.is_set():

@@ -1,7 +1,8 @@
 """How the database and the deployment stand to each other."""
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 from uuid import UUID
 
 from app import report
@@ -12,10 +13,18 @@ from app.database.ledger import Ledger
 from app.errors import DatabaseAhead, Diverged, HistoryMismatch, NotFound
 from app.migrator import revisions
 from app.migrator.revisions import History
-from app.report import RecordedRunWithSteps, Runs, State, Status
+from app.report import RecordedRunWithSteps, Revision, Runs, State, Status
 from app.settings import Settings
 
 _RUNS_IN_STATUS = 5
+_VERDICTS: dict[State, Literal["pass", "warn", "fail"]] = {
+    "up_to_date": "pass",
+    "database_ahead": "pass",  # normal after a rollback of the deployment
+    "pending": "warn",
+    "multiple_heads": "warn",
+    "diverged": "fail",
+}
+"""What GET /health says to each state."""
 
 
 def ledger_of(settings: Settings, facts: Facts) -> Ledger:
@@ -69,17 +78,28 @@ def _known_ancestors(
     return tuple(sorted(found))
 
 
-def state(history: History, facts: Facts, unknown: HistoryMismatch | None) -> State:
-    """The state in a word."""
-    match unknown:
-        case None if not history.pending(facts.heads, "heads"):
-            return "up_to_date"
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How the database and the deployment stand to each other, at one look."""
+
+    facts: Facts
+    state: State
+    pending: list[Revision]
+    """Empty where the two do not fit together."""
+
+
+async def standing(control: Session, settings: Settings, history: History) -> Standing:
+    """Look at the database and compare it with the deployment."""
+    facts = await look(control, settings)
+    match await mismatch(control, settings, history, facts):
         case None:
-            return "multiple_heads" if len(history.heads) > 1 else "pending"
+            pending = history.pending(facts.heads, "heads")
+            behind: State = "multiple_heads" if len(history.heads) > 1 else "pending"
+            return Standing(facts, behind if pending else "up_to_date", pending)
         case DatabaseAhead():
-            return "database_ahead"
+            return Standing(facts, "database_ahead", [])
         case _:
-            return "diverged"
+            return Standing(facts, "diverged", [])
 
 
 async def status(settings: Settings, *, request_id: str) -> Status:
@@ -91,16 +111,16 @@ async def status(settings: Settings, *, request_id: str) -> Status:
     """
     history = await revisions.loaded(settings.script_location)
     async with connection.session(url.database(settings)) as control:
-        facts = await look(control, settings)
-        unknown = await mismatch(control, settings, history, facts)
+        found = await standing(control, settings, history)
+        facts = found.facts
         lock_key = lock.key(facts.version_table)
         holder = await lock.holder(control, lock_key)
         runs = await ledger_of(settings, facts).runs(control, limit=_RUNS_IN_STATUS) if facts.ledger_exists else []
     return Status(
-        state=state(history, facts, unknown),
+        state=found.state,
         current=list(facts.heads),
         heads=list(history.heads),
-        pending=[] if unknown else history.pending(facts.heads, "heads"),
+        pending=found.pending,
         lock=report.Lock(key=lock_key, held=holder is not None, holder=holder),
         runs=runs,
         database=report.Database(
@@ -132,13 +152,11 @@ async def health(settings: Settings) -> report.Health:
     """
     history = await revisions.loaded(settings.script_location)
     async with connection.session(url.database(settings)) as control:
-        facts = await look(control, settings)
-        unknown = await mismatch(control, settings, history, facts)
-    found = state(history, facts, unknown)
+        found = await standing(control, settings, history)
     return report.Health(
-        status="pass" if found in ("up_to_date", "database_ahead") else "fail" if found == "diverged" else "warn",
-        state=found,
-        pending=0 if unknown else len(history.pending(facts.heads, "heads")),
+        status=_VERDICTS[found.state],
+        state=found.state,
+        pending=len(found.pending),
         deployment=settings.deployment,
     )
 
