@@ -17,7 +17,8 @@ from typing import Any
 from uuid import uuid4
 
 from app import log, settings
-from app.errors import InternalError, InvalidRequest, NotConfigured, Problem
+from app.errors import InternalError, InvalidRequest, NotConfigured
+from app.problem import Problem
 from app.report import Emit, Event, Report, Run, Status
 from app.settings import Settings
 
@@ -77,9 +78,10 @@ def _dev(chosen: argparse.Namespace) -> int:
 def _migrate(chosen: argparse.Namespace) -> int:
     async def work(read: Settings, request_id: str) -> Run:
         from app.migrator import run
+        from app.migrator.runner import Call
         from app.migrator.turn import Turn
 
-        call = run.Call(
+        call = Call(
             request_id=request_id,
             target=chosen.target,
             lock_wait_s=chosen.lock_wait,

@@ -11,9 +11,9 @@
     ├── HistoryMismatch                             the database and the deployment disagree
     │   └── DatabaseAhead, Diverged, MultipleHeads
     ├── RunStopped                                  a run began and did not reach its target
-    │   └── LockTimeout, LockLost, StatementTimeout, MigrationFailed
+    │   └── TimeBudgetExhausted, LockTimeout, LockLost, StatementTimeout, MigrationFailed
     ├── DatabaseUnavailable                         the way to the database
-    │   └── TlsFailed, DatabaseAuthFailed, PermissionDenied
+    │   └── TlsFailed, DatabaseAuthFailed, PermissionDenied, ReadOnlyDatabase
     └── InternalError                               a defect of ours
 
 Each class knows its slug, its status, whether the same call may succeed later, and a hint that says what to do
@@ -21,65 +21,7 @@ next. `Problem.document` is the answer of RFC 9457. The message is the product: 
 never hold a secret, a statement's parameters or a traceback.
 """
 
-from typing import Any, ClassVar
-
-DOCUMENTATION = "https://github.com/migration-endpoint/migration-endpoint#"
-"""Where the problem types are explained: the README's headings are the slugs."""
-
-
-class Problem(Exception):  # noqa: N818 – errors are facts here, without the suffix
-    """Something that went wrong, in the terms of RFC 9457.
-
-    Args:
-        detail: What happened in this case, in a sentence.
-        hint: What to do next, where the class's own hint is not the best one.
-        retryable: Whether the same call may succeed later, where this case differs from its class.
-        **members: Extension members of the answer, such as `revision` or `holder`; JSON values.
-    """
-
-    slug: ClassVar[str]
-    status: ClassVar[int]
-    title: ClassVar[str]
-    hint: str = ""
-    retryable: bool = False
-    retry_after_s: ClassVar[int | None] = None
-
-    def __init__(
-        self,
-        detail: str,
-        *,
-        hint: str | None = None,
-        retryable: bool | None = None,
-        **members: Any,  # noqa: ANN401 – whatever JSON can say
-    ) -> None:
-        super().__init__(detail)
-        self.detail = detail
-        self.members = members
-        if hint is not None:
-            self.hint = hint
-        if retryable is not None:
-            self.retryable = retryable
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """Headers that belong to the answer beside its document."""
-        if self.retry_after_s is not None and self.retryable:
-            return {"Retry-After": str(self.retry_after_s)}
-        return {}
-
-    def document(self, *, instance: str | None = None, request_id: str | None = None) -> dict[str, Any]:
-        """The problem as RFC 9457 writes it."""
-        return {
-            "type": f"{DOCUMENTATION}{self.slug}",
-            "title": self.title,
-            "status": self.status,
-            "detail": self.detail,
-            "instance": instance,
-            "retryable": self.retryable,
-            "hint": self.hint,
-            "request_id": request_id,
-            **self.members,
-        }
+from app.problem import Problem
 
 
 class Unauthenticated(Problem):
@@ -212,6 +154,15 @@ class RunStopped(Problem):
     """A run began and ended before its target. Carries run_id, applied and remaining."""
 
 
+class TimeBudgetExhausted(RunStopped):
+    """The time of the run was over before its work was; what is applied stays."""
+
+    slug, status, title = "time-budget-exhausted", 503, "The time was over before the work"
+    hint = "Call again: the next run continues where this one stopped."
+    retryable = True
+    retry_after_s = 1
+
+
 class LockTimeout(RunStopped):
     """A revision could not get its table locks in time, however often it was tried (SQLSTATE 55P03)."""
 
@@ -267,8 +218,9 @@ class TlsFailed(DatabaseUnavailable):
 
     slug, title = "tls-failed", "No TLS connection to the database"
     hint = (
-        "For a certificate that your system does not know, set MIGRATION_SSL_ROOT_CERT to the provider's root "
-        "certificate; for a server without TLS inside a private network, put ?sslmode=disable in its URL."
+        "Set MIGRATION_SSL_ROOT_CERT to the provider's root certificate: the path of a file in the deployment, or the "
+        "PEM text itself. Or encrypt without checking who answers: unset that variable, and use `sslmode=require` in "
+        "the connection string."
     )
     retryable = False
 
@@ -277,7 +229,11 @@ class DatabaseAuthFailed(DatabaseUnavailable):
     """PostgreSQL refused the role or its password."""
 
     slug, title = "database-auth-failed", "The database refused the login"
-    hint = "Copy the connection string from the provider again; a password with @ : / or # must be %-encoded."
+    hint = (
+        "Copy the connection string from the provider again, and deploy: on Vercel a changed variable reaches new "
+        "deployments only. In a URL the password's @ : / and # must be %-encoded. Supabase's poolers want the user "
+        "`postgres.<project-ref>`."
+    )
     retryable = False
 
 
@@ -286,8 +242,20 @@ class PermissionDenied(DatabaseUnavailable):
 
     slug, title = "permission-denied", "The database role lacks a right"
     hint = (
-        "Use the role that owns the tables, or grant it what is missing: "
-        "GRANT CREATE, USAGE ON SCHEMA public TO <role>; GRANT CREATE ON DATABASE <database> TO <role>."
+        "Use the role that owns the tables: set MIGRATION_DATABASE_URL to its connection string (Neon: `neondb_owner`, "
+        "Supabase: `postgres`). Or grant what is missing: `GRANT USAGE, CREATE ON SCHEMA public TO <role>; "
+        "GRANT CREATE ON DATABASE <database> TO <role>`."
+    )
+    retryable = False
+
+
+class ReadOnlyDatabase(DatabaseUnavailable):
+    """The server takes no writes: a replica, or a primary that was made read-only (SQLSTATE 25006)."""
+
+    slug, title = "read-only-database", "The database takes no writes"
+    hint = (
+        "Point MIGRATION_DATABASE_URL at the primary: providers give replicas a host name of their own. A primary "
+        "that takes no writes (see `SHOW default_transaction_read_only`) is usually over its disk quota."
     )
     retryable = False
 

@@ -4,14 +4,20 @@ from fastapi import FastAPI
 
 from app import log, settings
 from app.errors import NotConfigured
+from app.migrator.deadline import InvocationEnds
 from app.settings import Settings
 from app.web import health, problems, routes
 from app.web.envelope import Envelope
 from app.web.house import House
 
 
-def create_app(configuration: Settings | NotConfigured) -> FastAPI:
-    """The application. A configuration that cannot be used is answered per request; it still starts."""
+def create_app(configuration: Settings | NotConfigured, *, invocation_ends: InvocationEnds = lambda: None) -> FastAPI:
+    """The application. A configuration that cannot be used is answered per request; it still starts.
+
+    Args:
+        configuration: The settings, or what is wrong with them.
+        invocation_ends: Tells when the platform will end the invocation that is under way, None where it will not.
+    """
     documented = isinstance(configuration, Settings) and configuration.docs
     built = FastAPI(
         title="Migration Endpoint",
@@ -21,7 +27,7 @@ def create_app(configuration: Settings | NotConfigured) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    built.state.house = House(configuration)
+    built.state.house = House(configuration, invocation_ends)
     built.state.look = health.Look()
     built.include_router(health.router)
     built.include_router(routes.router)
@@ -30,5 +36,15 @@ def create_app(configuration: Settings | NotConfigured) -> FastAPI:
     return built
 
 
+def of_the_platform() -> InvocationEnds:
+    """When an invocation ends here: Vercel's runtime knows, elsewhere nobody ends one."""
+    try:
+        from vercel_runtime import get_deadline  # brought by the platform
+    except ImportError:
+        return lambda: None
+    ends: InvocationEnds = get_deadline
+    return ends
+
+
 log.to_stderr_if_nobody_listens()
-app = create_app(settings.from_environment())
+app = create_app(settings.from_environment(), invocation_ends=of_the_platform())

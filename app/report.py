@@ -12,6 +12,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 State = Literal["up_to_date", "pending", "database_ahead", "diverged", "multiple_heads"]
+PoolMode = Literal["session", "transaction"]
 Outcome = Literal["running", "upgraded", "downgraded", "stamped", "failed", "refused", "abandoned"]
 
 
@@ -59,6 +60,14 @@ class Blocker(Report):
     application_name: str | None
     state: str | None
     query_age_ms: int | None
+
+
+class BrokenIndex(Report):
+    """An INVALID index: its concurrent build failed or was interrupted, and `IF NOT EXISTS` would take it as built."""
+
+    name: str = Field(description="With its schema, quoted as SQL wants it.")
+    table: str
+    revision: str | None = Field(None, description="The revision that began to build it, if the ledger knows.")
 
 
 class Waited(Report):
@@ -139,6 +148,7 @@ class Database(Report):
 
     server_version: str
     pooler: bool = Field(description="Something between us and PostgreSQL answers in its place.")
+    pool_mode: PoolMode | None = Field(description="How it hands out backends; null without a pooler.")
 
 
 class Status(Report):
@@ -150,6 +160,7 @@ class Status(Report):
     pending: list[Revision]
     lock: Lock
     runs: list[RecordedRun]
+    broken_indexes: list[BrokenIndex]
     database: Database
     deployment: Deployment
     warnings: list[str]
@@ -162,6 +173,7 @@ class Health(Report):
     status: Literal["pass", "warn", "fail"]
     state: State | None = None
     pending: int | None = None
+    broken_indexes: list[BrokenIndex] | None = None
     problem: dict[str, Any] | None = None
     deployment: Deployment | None = None
 

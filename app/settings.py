@@ -61,6 +61,13 @@ class Settings(BaseSettings):
         10, ge=0, le=1000, description="How often a revision that met a lock timeout is run again."
     )
     connect_timeout: float = Field(10, gt=0, le=600, description="One attempt to connect, in seconds.")
+    time_budget: float | None = Field(
+        None, ge=1, le=86400, description="How long a run may take, in seconds; else until the platform's deadline."
+    )
+    drop_broken_indexes: bool = Field(
+        default=True,
+        description="Drop an INVALID index that an interrupted revision left, before that revision builds it again.",
+    )
     ssl_root_cert: str | None = Field(
         None, description="Root certificates for the database: a path, or PEM text; else the system's."
     )

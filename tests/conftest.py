@@ -11,6 +11,7 @@ import pytest
 from app.main import create_app
 from app.settings import Settings
 from tests import servers
+from tests.proxy import Proxy, tcp_proxy
 from tests.servers import Database, Postgres, Service
 
 
@@ -108,9 +109,9 @@ def settings(database: Database) -> MakeSettings:
 
 
 @asynccontextmanager
-async def client_of(configuration: Any) -> AsyncIterator[httpx.AsyncClient]:
+async def client_of(configuration: Any, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
     """The application in this process, spoken to over ASGI."""
-    transport = httpx.ASGITransport(app=create_app(configuration), raise_app_exceptions=True)
+    transport = httpx.ASGITransport(app=create_app(configuration, **options), raise_app_exceptions=True)
     async with httpx.AsyncClient(transport=transport, base_url="http://test", timeout=60) as client:
         yield client
 
@@ -149,3 +150,16 @@ def through_pgbouncer(database: Database) -> Iterator[Callable[..., Database]]:
             return stack.enter_context(servers.pgbouncer(database, mode=mode, **options))
 
         yield start
+
+
+@pytest.fixture
+def proxy(database: Database) -> Iterator[Proxy]:
+    """A TCP proxy in front of the fresh database, which can be slow, silent, cut, or refuse: `proxy.database`."""
+    with tcp_proxy(database) as between:
+        yield between
+
+
+@pytest.fixture(params=["direct", "transaction"])
+def on(request: pytest.FixtureRequest, database: Database, through_pgbouncer: Callable[..., Database]) -> Database:
+    """The fresh database, directly and through PgBouncer in transaction mode: whoever asks for it runs twice."""
+    return database if request.param == "direct" else through_pgbouncer(request.param)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from app import errors
-from app.errors import Problem
+from app.problem import DOCUMENTATION, Problem
 from tests import servers
 
 
@@ -52,7 +52,7 @@ def test_the_tree_in_the_docstring_names_every_class() -> None:
 def test_a_document_carries_its_members_and_the_standard_ones() -> None:
     problem = errors.LockHeld("Another run.", holder={"run_id": None}, waited_ms=5)
     assert problem.document(instance="/migrate", request_id="r1") == {
-        "type": f"{errors.DOCUMENTATION}lock-held",
+        "type": f"{DOCUMENTATION}lock-held",
         "title": "Another run is under way",
         "status": 409,
         "detail": "Another run.",

@@ -6,9 +6,10 @@ from uuid import UUID
 
 import asyncpg
 
+from app.database import indexes
 from app.database.connection import Session, working_name
 from app.database.simple_query import ResultSet, literal
-from app.report import Blocker
+from app.report import Blocker, BrokenIndex
 
 VERSION_TABLE = "alembic_version"
 _LOOK_LOCK_TIMEOUT_MS = 2000
@@ -28,6 +29,10 @@ class Facts:
     pooler: bool
     """The server's pid differs from the one the wire gave: something stands between."""
     in_recovery: bool
+    """The server is a replica."""
+    read_only: bool
+    """Transactions are read-only unless they say otherwise: so on a replica, and on a primary set so."""
+    broken_indexes: tuple[BrokenIndex, ...]
 
 
 async def look(control: Session, *, ledger_schema: str) -> Facts:
@@ -44,9 +49,11 @@ async def look(control: Session, *, ledger_schema: str) -> Facts:
             "SELECT json_build_object("
             "'pid', pg_backend_pid(), "
             "'in_recovery', pg_is_in_recovery(), "
+            "'read_only', current_setting('transaction_read_only')::bool, "
+            f"'broken_indexes', {indexes.AS_JSON}, "
             # Not to_regclass, which fails in a schema that the role may not use.
-            "'ledger', 2 = (SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
-            f"WHERE n.nspname = {literal(ledger_schema)} AND c.relname IN ('run', 'step') "
+            "'ledger', 3 = (SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+            f"WHERE n.nspname = {literal(ledger_schema)} AND c.relname IN ('run', 'step', 'index_build') "
             "AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')), "
             "'schema', coalesce((SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
             f"WHERE c.oid = to_regclass({literal(VERSION_TABLE)})), current_schema(), 'public'))::text; "
@@ -65,18 +72,40 @@ async def look(control: Session, *, ledger_schema: str) -> Facts:
         server_version=control.server_version,
         pooler=facts["pid"] != control.server_pid,
         in_recovery=facts["in_recovery"],
+        read_only=facts["read_only"],
+        broken_indexes=tuple(BrokenIndex(**each) for each in facts["broken_indexes"]),
     )
 
 
 async def blockers(control: Session, run_id: UUID) -> list[Blocker]:
-    """Who a run's working backend waits for at this moment; found by its name, which holds behind a pooler too."""
+    """Who a run's working backend waits for at this moment."""
     rows = await control.execute(
         "SELECT DISTINCT b.pid, b.application_name, b.state, "
         "(extract(epoch FROM clock_timestamp() - b.query_start) * 1000)::bigint "
         "FROM pg_stat_activity w CROSS JOIN LATERAL unnest(pg_blocking_pids(w.pid)) AS blocking(pid) "
-        "JOIN pg_stat_activity b ON b.pid = blocking.pid "
-        f"WHERE w.application_name = {literal(working_name(run_id))} AND w.datname = current_database()"
+        f"JOIN pg_stat_activity b ON b.pid = blocking.pid WHERE {_works_for(run_id)}"
     )
     return [
         Blocker(pid=pid, application_name=name or None, state=state, query_age_ms=age) for pid, name, state, age in rows
     ]
+
+
+async def is_at_work(control: Session, run_id: UUID) -> bool:
+    """Whether PostgreSQL is at work on a statement of the run, rather than waiting for its client."""
+    rows = await control.execute(
+        f"SELECT count(*) FROM pg_stat_activity w WHERE {_works_for(run_id)} AND w.state = 'active' "
+        "AND w.wait_event_type IS DISTINCT FROM 'Client'"
+    )
+    return bool(rows[0][0])
+
+
+async def cancel(control: Session, run_id: UUID) -> None:
+    """Cancel the statement that a run's working backend is at."""
+    await control.execute(
+        f"SELECT pg_cancel_backend(w.pid) FROM pg_stat_activity w WHERE {_works_for(run_id)} AND w.state = 'active'"
+    )
+
+
+def _works_for(run_id: UUID) -> str:
+    """The condition for a run's working backend: its name, which holds behind a pooler too."""
+    return f"w.application_name = {literal(working_name(run_id))} AND w.datname = current_database()"

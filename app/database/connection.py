@@ -1,25 +1,23 @@
-"""How the database is spoken to: opening connections, and saying in our words why one failed."""
+"""How the database is spoken to: opening connections, and sending statements over them."""
 
 import asyncio
-import re
-import ssl
+import contextlib
+import random
+import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
 import asyncpg
+from asyncpg.exceptions import TargetServerAttributeNotMatched
 
-from app.database import simple_query
+from app.database import simple_query, unreachable
 from app.database.simple_query import Value
+from app.database.unreachable import is_about_the_connection, place, translated
 from app.database.url import Database
-from app.errors import (
-    DatabaseAuthFailed,
-    DatabaseUnavailable,
-    PermissionDenied,
-    Problem,
-    TlsFailed,
-)
+from app.errors import DatabaseUnavailable
 
 CONTROL = "migration-endpoint"
 """application_name of the sessions that read the state and write the ledger."""
@@ -29,8 +27,11 @@ type Connection = asyncpg.Connection[Any]
 DRIVER_ERRORS = (asyncpg.InterfaceError, asyncpg.InternalClientError)
 """What asyncpg itself says of a connection that cannot be used. It takes a server's farewell that arrived between
 two statements for an inner error, and tells no termination listener of it."""
+_CONNECT_ERRORS = (OSError, asyncpg.PostgresError, *DRIVER_ERRORS, ValueError)
 
 _CLOSE_TIMEOUT_S = 2
+_PATIENCE_S = 8
+"""Once this has passed since the first attempt to connect, no further one is made, however few they were."""
 _ANSWER_TIMEOUT_S = 15
 """A session's statements are short; what takes longer is a network that has gone silent."""
 
@@ -40,23 +41,53 @@ def working_name(run_id: UUID) -> str:
     return f"migrate/{run_id}"
 
 
-async def connect(database: Database, *, application_name: str) -> Connection:
+async def connect(database: Database, *, application_name: str, patient: bool = True) -> Connection:
     """Open a connection, with no statement cache: what is cached in a backend is lost behind a pooler.
+
+    Args:
+        database: Where it is. Each of its hosts gets the whole `connect_timeout_s`, in each attempt.
+        application_name: What pg_stat_activity is to show.
+        patient: Whether to try again on errors that pass, for some seconds at most.
 
     Raises:
         DatabaseUnavailable: or one of its children, which says what to check.
     """
+    began, attempts = time.monotonic(), 0
+    while True:
+        attempts += 1
+        try:
+            return await _attempt(database, application_name)
+        except _CONNECT_ERRORS as error:
+            pauses_s = unreachable.pauses_after(error) if patient else ()
+            if attempts > len(pauses_s) or time.monotonic() - began > _PATIENCE_S:
+                raise await unreachable.explained(error, database, attempts=attempts) from None
+        # The jitter keeps instances that were refused together from coming back together.
+        await asyncio.sleep(pauses_s[attempts - 1] * random.uniform(0.8, 1.2))  # noqa: S311 – jitter, not a secret
+
+
+async def _attempt(database: Database, application_name: str) -> Connection:
+    """Try each host in its turn, as libpq does: a timeout for each, since asyncpg has one for all of them."""
     # PgBouncer refuses startup parameters it does not know; application_name it knows, and hands on.
     server_settings = {"application_name": application_name}
     if database.startup_options is not None:
         server_settings["options"] = database.startup_options
-    try:
-        opened: Connection = await asyncpg.connect(
-            **database.arguments, statement_cache_size=0, server_settings=server_settings
-        )
-    except (OSError, TimeoutError, asyncpg.PostgresError, *DRIVER_ERRORS, ValueError) as error:
-        raise translated(error, database) from None
-    return opened
+    failures: list[Exception] = []
+    for host, port in database.places:
+        try:
+            opened: Connection = await asyncpg.connect(
+                **database.arguments | {"host": host, "port": port},
+                statement_cache_size=0,
+                server_settings=server_settings,
+            )
+        except (OSError, asyncpg.CannotConnectNowError, TargetServerAttributeNotMatched) as error:
+            failures.append(error)
+        else:
+            return opened
+    # What passes is worth another attempt, and that a standby is no primary says less than why the primary is away.
+    raise min(
+        failures,
+        key=lambda error: (not unreachable.pauses_after(error), isinstance(error, TargetServerAttributeNotMatched)),
+    )
 
 
 async def close(connection: Connection) -> None:
@@ -67,14 +98,36 @@ async def close(connection: Connection) -> None:
         connection.terminate()
 
 
+def cutter(connection: Connection) -> Callable[[], None]:
+    """A function that ends the connection from any thread, without a word to a server that may not answer.
+
+    PostgreSQL sees the end at once and rolls back, even while the thread that the connection belongs to is held up in
+    Python code.
+    """
+    loop = asyncio.get_running_loop()
+    private: Any = connection  # asyncpg has no public way to its socket
+    wire: socket.socket = private._transport.get_extra_info("socket")  # noqa: SLF001 – as above
+
+    def cut() -> None:
+        with contextlib.suppress(RuntimeError, OSError):  # the loop, or the connection, has ended already
+            loop.call_soon_threadsafe(connection.terminate)
+            wire.shutdown(socket.SHUT_RDWR)
+
+    return cut
+
+
 @asynccontextmanager
-async def session(database: Database) -> AsyncIterator["Session"]:
+async def session(database: Database, *, patient: bool = True) -> AsyncIterator["Session"]:
     """A session for reading the state, writing the ledger or holding the lock.
+
+    Args:
+        database: Where it is.
+        patient: Whether to try again for some seconds when no connection can be opened, on errors that pass.
 
     Raises:
         DatabaseUnavailable: or one of its children, when no connection can be opened.
     """
-    connection = await connect(database, application_name=CONTROL)
+    connection = await connect(database, application_name=CONTROL, patient=patient)
     try:
         yield Session(connection, database)
     except asyncpg.PostgresError as error:  # one that nobody expected, such as a column that is not there
@@ -131,7 +184,7 @@ class Session:
             except TimeoutError:
                 self._connection.terminate()
                 raise DatabaseUnavailable(
-                    f"{_place(self._database)} did not answer a short statement within {_ANSWER_TIMEOUT_S} s."
+                    f"{place(self._database)} did not answer a short statement within {_ANSWER_TIMEOUT_S} s."
                 ) from None
             except (OSError, *DRIVER_ERRORS) as error:
                 raise translated(error, self._database) from None
@@ -139,92 +192,3 @@ class Session:
                 if is_about_the_connection(error):
                     raise translated(error, self._database) from None
                 raise
-
-
-_CONNECTION_ERRORS = (
-    asyncpg.PostgresConnectionError,  # class 08
-    asyncpg.exceptions.OperatorInterventionError,  # class 57: shutdown, starting up, terminated, cancelled
-    asyncpg.exceptions.InsufficientResourcesError,  # class 53: too many connections
-    asyncpg.exceptions.IdleInTransactionSessionTimeoutError,
-    asyncpg.InsufficientPrivilegeError,
-)
-
-
-def is_about_the_connection(error: BaseException) -> bool:
-    """Whether an error of the driver says something about the way to the database or the role's rights."""
-    return isinstance(error, _CONNECTION_ERRORS)
-
-
-def translated(error: BaseException, database: Database) -> Problem:
-    """Say in our words why the database could not be reached or used; quotes no secret.
-
-    SQLSTATEs: PostgreSQL manual, appendix "PostgreSQL Error Codes".
-    """
-    where = _place(database)
-    match error:
-        case asyncpg.InvalidPasswordError() | asyncpg.InvalidAuthorizationSpecificationError():
-            return _login_refused(error, database, where)
-        case asyncpg.InvalidCatalogNameError():
-            return DatabaseUnavailable(
-                f'There is no database "{database.name}" at {where}.',
-                hint="Correct the database's name at the end of the connection string, or create the database.",
-                retryable=False,
-            )
-        case asyncpg.InsufficientPrivilegeError():
-            return PermissionDenied(_sentence(error))
-        case ssl.SSLError():
-            return TlsFailed(f"TLS with {where} failed: {error.reason or 'handshake error'}.")
-        case ConnectionError() if "rejected SSL upgrade" in str(error):
-            return TlsFailed(f"The server at {where} does not speak TLS.")
-        case TimeoutError():
-            return DatabaseUnavailable(
-                f"{where} did not answer within {database.connect_timeout_s:g} s.",
-                hint="A firewall may drop the packets, or the host may be wrong or asleep; then call again.",
-            )
-        case asyncpg.PostgresError():
-            return _statement_refused(error, where)
-        case asyncpg.InternalClientError():  # its words are about asyncpg's own states
-            return DatabaseUnavailable(f"The connection to {where} was ended from the other side.")
-        case asyncpg.InterfaceError() | OSError():
-            return DatabaseUnavailable(f"The connection to {where} failed: {_reason(error)}.")
-        case _:
-            return DatabaseUnavailable(f"The connection to {where} failed ({type(error).__name__}).")
-
-
-def _statement_refused(error: asyncpg.PostgresError, where: str) -> Problem:
-    said = f"PostgreSQL at {where} said: {_sentence(error)}"
-    if is_about_the_connection(error) or isinstance(error, asyncpg.LockNotAvailableError):
-        return DatabaseUnavailable(said)
-    return DatabaseUnavailable(said, hint="Look at what it says; the same call will fail again.", retryable=False)
-
-
-def _login_refused(error: asyncpg.PostgresError, database: Database, where: str) -> Problem:
-    # Without pg_hba.conf's consent no login is possible, and the usual reason is TLS: 28000 says which.
-    if "no encryption" in str(error) and "pg_hba.conf" in str(error):
-        return TlsFailed(
-            f"The server at {where} only takes encrypted connections.",
-            hint="Put ?sslmode=require at the end of the connection string.",
-        )
-    return DatabaseAuthFailed(f'PostgreSQL at {where} refused the role "{database.user}".')
-
-
-def _place(database: Database) -> str:
-    hosts = database.host if isinstance(database.host, tuple) else (database.host or "the local socket",)
-    ports = database.port if isinstance(database.port, tuple) else (database.port or 5432,)
-    return ", ".join(
-        host if host.startswith(("/", "the ")) else f"{host}:{ports[min(index, len(ports) - 1)]}"
-        for index, host in enumerate(hosts)
-    )
-
-
-def _sentence(error: asyncpg.PostgresError) -> str:
-    """PostgreSQL's primary message, which names objects; its DETAIL, which may quote rows, stays out."""
-    message = str(error.args[0] if error.args else type(error).__name__)
-    return f"{message[:1].upper()}{message[1:]}."
-
-
-def _reason(error: BaseException) -> str:
-    """An operating system's words for an error, without addresses of ours or a traceback."""
-    text = str(error).strip() or type(error).__name__
-    # asyncio sums up several failed addresses: "Multiple exceptions: [Errno 111] Connect call failed (…), …"
-    return re.sub(r"\s+", " ", re.sub(r"\[Errno -?\d+\] ?", "", text))[:200].rstrip(".")

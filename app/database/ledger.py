@@ -16,12 +16,14 @@ from uuid import UUID
 
 import asyncpg
 
+from app.database import indexes
 from app.database.connection import Session
 from app.database.simple_query import literal
 from app.errors import PermissionDenied
 from app.report import Deployment, Outcome, RecordedRun, RecordedRunWithSteps, RecordedStep
 
-_TABLES = """
+_TABLES = (
+    """
 CREATE SCHEMA IF NOT EXISTS {schema};
 CREATE TABLE IF NOT EXISTS {schema}.run (
     id uuid PRIMARY KEY,
@@ -56,6 +58,8 @@ CREATE TABLE IF NOT EXISTS {schema}.step (
 CREATE INDEX IF NOT EXISTS step_run ON {schema}.step (run_id);
 CREATE INDEX IF NOT EXISTS step_revision ON {schema}.step (revision);
 """
+    + indexes.TABLE
+)
 
 
 def unwritable(error: Exception) -> str:
@@ -167,6 +171,10 @@ class Ledger:
             f"{literal(run_id)}, {literal(revision)}, {literal(direction)}, {literal(down_revisions)}, "
             f"{literal(sha256)}, {literal(started_at)}, {duration_ms})"
         )
+
+    def builds(self, run_id: UUID, revision: str, *, drops: bool) -> indexes.Record:
+        """Where it is remembered that a revision begins to build an index concurrently."""
+        return indexes.Record(self._schema, run_id, revision, drops)
 
     async def runs(self, control: Session, *, limit: int) -> list[RecordedRun]:
         """The last runs, newest first."""

@@ -1,12 +1,15 @@
 """Where the database is: from a connection string, as a provider writes it, to asyncpg's arguments."""
 
+import base64
+import math
 import re
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import unquote
 
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from app.errors import NotConfigured
@@ -19,6 +22,9 @@ _SEVERAL_HOSTS = re.compile(
     r"(?P<before>\w[\w+]*://(?:[^@]*@|(?!.*@)))(?P<hosts>[^/?@]*,[^/?@]*)(?P<after>[/?].*|$)", re.DOTALL
 )
 _HOST_AND_PORT = re.compile(r"^(\[[^\]]*\]|[^:]*):?(.*)")
+_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
+_SYSTEM = "system"
+"""libpq's `sslrootcert=system`: the roots that the operating system trusts."""
 _SCHEMES = ("postgres", "postgresql", "postgresql+asyncpg", "postgresql+psycopg", "postgresql+psycopg2")
 
 
@@ -37,6 +43,13 @@ class Database:
     """libpq's `options`; Neon reads its endpoint from it."""
     session: str = "any"
     """libpq's `target_session_attrs`: which of several hosts will do."""
+
+    @property
+    def places(self) -> tuple[tuple[str | None, int | None], ...]:
+        """Each host with its port, in the order in which they are tried; None where asyncpg knows a default."""
+        hosts = self.host if isinstance(self.host, tuple) else (self.host,)
+        ports = self.port if isinstance(self.port, tuple) else (self.port,) * len(hosts)
+        return tuple(zip(hosts, ports, strict=True))
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -75,17 +88,19 @@ def database(settings: Settings) -> Database:
         raise _unusable("it is not of the form postgresql://user:password@host:5432/database") from None
     if url.drivername not in _SCHEMES:
         raise _unusable("it must begin with postgresql://")
-    if "@" in (url.host or ""):  # part of the password, which would be quoted as a host that does not answer
+    if _has_a_second_at(url, text):
         raise _unusable("an @ inside the password must be written as %40")
 
+    # What stands in the query wins, as in libpq: Cloud SQL has `user:password@localhost/shop?host=/cloudsql/…`.
     query = {key: value[-1] if isinstance(value, tuple) else value for key, value in url.query.items()}
-    host, port = _hosts(*(several or (url.host or query.get("host"), url.port or query.get("port"))))
+    written_host, written_port = several or (url.host, url.port)
+    host, port = _hosts(query.get("host") or unquote(written_host or ""), query.get("port") or written_port)
     return Database(
         host=host,
         port=port,
-        user=url.username or query.get("user"),
-        password=(str(url.password) if url.password else None) or query.get("password"),
-        name=url.database or query.get("dbname"),
+        user=query.get("user") or url.username or None,
+        password=query.get("password") or (str(url.password) if url.password else None),
+        name=query.get("dbname") or url.database or None,
         ssl=_ssl(query.get("sslmode"), settings.ssl_root_cert or query.get("sslrootcert"), host),
         connect_timeout_s=_seconds(query.get("connect_timeout"), settings.connect_timeout),
         startup_options=query.get("options"),
@@ -99,6 +114,12 @@ def _unusable(why: str) -> NotConfigured:
         hint=f"Copy it from your provider into {DATABASE_VARIABLES[0]}; %-encode @ : / and # in the password.",
         variables=[variable("database_url")],
     )
+
+
+def _has_a_second_at(url: URL, text: str) -> bool:
+    """Whether what follows the first @ is the rest of a password, which would be quoted as an unknown host or name."""
+    place, _, query = text.partition("://")[2].partition("@")[2].partition("?")
+    return bool(url.username or url.password) and "@" in place + query.partition("=")[0]
 
 
 def _without_several_hosts(text: str) -> tuple[str, tuple[str, str] | None]:
@@ -123,6 +144,8 @@ def _hosts(
 ) -> tuple[str | tuple[str, ...] | None, int | tuple[int, ...] | None]:
     """One host and port, or libpq's comma-separated lists of them."""
     hosts = tuple(host.split(",")) if host else ()
+    if "" in hosts:
+        raise _unusable("one of its hosts is empty")
     try:
         ports = tuple(int(each) for each in str(port).split(",")) if port else ()
     except ValueError:
@@ -145,7 +168,7 @@ def _seconds(text: str | None, otherwise: float) -> float:
     except ValueError:
         raise _unusable("its connect_timeout is not a number") from None
     # libpq: zero, negative or absent means to wait for ever; a function cannot, so the setting stays.
-    return seconds if seconds > 0 else otherwise
+    return seconds if 0 < seconds < math.inf else otherwise
 
 
 def _is_local(host: str | tuple[str, ...] | None) -> bool:
@@ -158,14 +181,17 @@ def _is_local(host: str | tuple[str, ...] | None) -> bool:
 def _ssl(mode: str | None, root_cert: str | None, host: str | tuple[str, ...] | None) -> "SslMode | ssl.SSLContext":
     if mode is not None and mode not in _SSL_MODES:
         raise _unusable(f"its sslmode is none of {', '.join(_SSL_MODES)}")
-    chosen: SslMode = next((each for each in _SSL_MODES if each == mode), "prefer" if _is_local(host) else "require")
+    default: SslMode = "verify-full" if root_cert == _SYSTEM else "prefer" if _is_local(host) else "require"
+    chosen = next((each for each in _SSL_MODES if each == mode), default)
+    if root_cert == _SYSTEM and chosen != "verify-full":  # anybody has a certificate that one of these roots signed
+        raise _unusable(f"the system's root certificates need sslmode=verify-full, and it has sslmode={chosen}")
     if chosen == "require" and root_cert:
         chosen = "verify-ca"  # as libpq does when there is a root certificate
     if chosen not in ("verify-ca", "verify-full"):
         return chosen
     try:
         context = _trusting(root_cert)
-    except (OSError, ValueError):  # ssl.SSLError is an OSError
+    except (OSError, ValueError, RuntimeError):  # ssl.SSLError is an OSError; RuntimeError is a ~ that is nobody's
         raise NotConfigured(
             "MIGRATION_SSL_ROOT_CERT is neither the path of a readable certificate file nor PEM text.",
             variables=[variable("ssl_root_cert")],
@@ -175,8 +201,20 @@ def _ssl(mode: str | None, root_cert: str | None, host: str | tuple[str, ...] | 
 
 
 def _trusting(root_cert: str | None) -> ssl.SSLContext:
-    if root_cert is None or root_cert == "system":
-        return ssl.create_default_context()
-    if "-----BEGIN" in root_cert:  # serverless has no files; some dashboards keep a newline as \n
-        return ssl.create_default_context(cadata=root_cert.replace("\\n", "\n"))
-    return ssl.create_default_context(cafile=str(Path(root_cert).expanduser()))
+    if root_cert is None or root_cert == _SYSTEM:
+        context = ssl.create_default_context()
+    elif "-----BEGIN" in root_cert:  # serverless has no files
+        context = ssl.create_default_context(cadata=_der(root_cert))
+    else:
+        context = ssl.create_default_context(cafile=str(Path(root_cert).expanduser()))
+    # Python 3.13 began to refuse roots that lack an extension, as those of several providers do; libpq takes them.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return context
+
+
+def _der(text: str) -> bytes:
+    """Certificates without their line breaks, which a dashboard may have turned into backslashes, or into spaces."""
+    bodies = _CERTIFICATE.findall(text.replace("\\r", "").replace("\\n", ""))
+    if not bodies:
+        raise ValueError("no certificate in it")
+    return b"".join(base64.b64decode(body) for body in bodies)

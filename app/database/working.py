@@ -1,9 +1,8 @@
 """The connection that revisions run on: SQLAlchemy over asyncpg, with two things changed.
 
 Statements without parameters go over the simple query protocol, so that several in one string work and each
-takes one round trip. And every transaction is *fenced*: its BEGIN carries our settings and a check that the
-run still holds the lock, its COMMIT the same check once more, so that a run that has lost its guard cannot
-commit. Both travel in the round trip of the BEGIN or COMMIT itself.
+takes one round trip. And every transaction is fenced (see fence.py), so that a run that has lost its guard
+cannot commit.
 
 SQLAlchemy's asyncpg dialect takes another DBAPI module by `create_engine(module=...)`; the classes below are
 that module's, and change as little of its own as they can.
@@ -14,7 +13,6 @@ import re
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -24,11 +22,10 @@ from sqlalchemy.dialects.postgresql import asyncpg as dialect
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.util import await_only
 
-from app.database import connection, simple_query
-from app.database.lock import GUARD_LOST
-from app.database.simple_query import ResultSet, literal
+from app.database import connection, indexes, simple_query
+from app.database.fence import Fence
+from app.database.simple_query import ResultSet
 from app.database.url import Database
-from app.errors import LockLost
 
 _ROWCOUNT = re.compile(r"(?:SELECT|UPDATE|DELETE|MERGE|FETCH|MOVE|COPY|INSERT \d+) (\d+)")
 _LEADING = r"(?:\s|--[^\n]*(?:\n|$)|/\*.*?\*/|\()*"
@@ -38,46 +35,11 @@ _RETURNS_ROWS = re.compile(
 _CALLS_A_PROCEDURE = re.compile(_LEADING + r"CALL\b", re.IGNORECASE | re.DOTALL)
 
 
-@dataclass(slots=True)
-class Fence:
-    """What stands around every transaction of a run, and what was seen of them."""
-
-    check: str
-    """A statement that fails once the guard is gone: `lock.Guard.fence`."""
-    settings: str
-    """SET LOCAL statements for the start of each transaction."""
-    at_commit: str = ""
-    """A statement that the next COMMIT carries: the ledger's row of the step."""
-    commits: int = 0
-    """Transactions committed, and statements run outside of any, so far."""
-
-
-def fence(check: str, *, run_id: UUID, lease_s: float, lock_timeout_s: float) -> Fence:
-    """The fence of a run.
-
-    The settings are SET LOCAL in each transaction, since a session's SET leaks to strangers through a pooler.
-    """
-    lease_ms, lock_timeout_ms = round(lease_s * 1000), round(lock_timeout_s * 1000)
-    return Fence(
-        check=check,
-        settings=(
-            f"SET LOCAL application_name = {literal(connection.working_name(run_id))}; "
-            # A frozen function must not sit on table locks for longer than its run may last.
-            f"SET LOCAL idle_in_transaction_session_timeout = {lease_ms}; "
-            # DDL that waits for a table makes every reader queue behind it.
-            f"SET LOCAL lock_timeout = {lock_timeout_ms}; "
-            # The statement of a client that was killed ends in a second, instead of running to its end.
-            "SET LOCAL client_connection_check_interval = 1000"
-        ),
-    )
-
-
 def engine(
     database: Database,
     fence: Fence,
     *,
     run_id: UUID,
-    pooler: bool,
     on_open: Callable[[connection.Connection], None] = lambda _: None,
 ) -> AsyncEngine:
     """An engine whose connections are fenced; each is opened when asked for, and closed after use.
@@ -87,7 +49,7 @@ def engine(
 
     async def connect() -> connection.Connection:
         opened = await connection.connect(database, application_name=connection.working_name(run_id))
-        if not pooler:
+        if fence.session_is_ours:
             # Where the session is ours alone, autocommit blocks are covered too. An index build waits for old
             # transactions by design and blocks nobody, so a timeout of the role's would only leave it INVALID.
             await opened.execute("SET client_connection_check_interval = 1000; SET lock_timeout = 0")
@@ -100,7 +62,9 @@ def engine(
         async_creator=connect,
         poolclass=NullPool,
         # Behind a pooler a prepared statement's name may be taken, or its statement gone: use the unnamed one.
-        connect_args={"prepared_statement_cache_size": 0, "prepared_statement_name_func": str} if pooler else {},
+        connect_args={}
+        if fence.session_is_ours
+        else {"prepared_statement_cache_size": 0, "prepared_statement_name_func": str},
     )
 
 
@@ -145,10 +109,23 @@ class _Connection(dialect.AsyncAdapt_asyncpg_connection):
         """SQLAlchemy's hook before each statement that finds no transaction open."""
         if self.isolation_level == "autocommit":
             # No transaction to hold the statement back: look right before it instead.
-            await _fenced(self._connection, self._fence.check)
+            await self._fence.send(self._connection, self._fence.before_a_statement)
             self._fence.commits += 1
         else:
             await self.begin()
+
+    async def clear_the_way_for(self, wanted: indexes.Build) -> None:
+        """Before a concurrent build: put it on record, and drop what an interrupted one of this revision left.
+
+        Raises:
+            MigrationFailed: An INVALID index of its name is in the way, and not ours to drop.
+        """
+        fence = self._fence
+        looked = f"{indexes.before(wanted, fence.builds)}; {fence.before_a_statement}"
+        left = (await fence.send(self._connection, looked))[0].rows
+        for name in indexes.to_drop(left, fence.builds):
+            await fence.send(self._connection, f"DROP INDEX CONCURRENTLY {name}")
+            fence.dropped.append(name)
 
     @contextlib.asynccontextmanager
     async def watching_for_a_commit(self) -> AsyncIterator[None]:
@@ -157,9 +134,10 @@ class _Connection(dialect.AsyncAdapt_asyncpg_connection):
         What follows then commits by itself, so it is looked at like a statement in an autocommit block.
         """
         if self._has_lost_its_transaction():
-            await _fenced(self._connection, self._fence.check)
+            await self._fence.send(self._connection, self._fence.check)
         try:
-            yield
+            with self._fence.asking():
+                yield
         finally:
             if self._has_lost_its_transaction():
                 self._fence.commits += 1
@@ -179,9 +157,9 @@ class _Connection(dialect.AsyncAdapt_asyncpg_connection):
             begin += f" ISOLATION LEVEL {self.isolation_level.replace('_', ' ').upper()}"
         begin += " READ ONLY" * self.readonly + " DEFERRABLE" * self.deferrable
         try:
-            await _fenced(self._connection, f"{begin}; {self._fence.settings}; {self._fence.check}")
+            await self._fence.send(self._connection, f"{begin}; {self._fence.at_begin}")
         except Exception as error:  # noqa: BLE001 – whatever it is, the transaction must not stay open
-            await _rollback(self._connection)
+            await _rollback(self._connection, self._fence)
             self._handle_exception(error)
         self._transaction = _Transaction(self._connection, self._fence)
 
@@ -196,7 +174,7 @@ class _Connection(dialect.AsyncAdapt_asyncpg_connection):
         try:
             yield
         except BaseException:
-            await _rollback(self._connection)
+            await _rollback(self._connection, self._fence)
             raise
         else:
             await self._transaction.commit()
@@ -222,30 +200,23 @@ class _Transaction:
         """
         last, self._fence.at_commit = self._fence.at_commit, ""
         try:
-            await _fenced(self._connection, "; ".join(filter(None, [last, self._fence.check, "COMMIT"])))
+            await self._fence.send(self._connection, "; ".join(filter(None, [last, self._fence.check, "COMMIT"])))
         except BaseException:
-            await _rollback(self._connection)
+            await _rollback(self._connection, self._fence)
             raise
         self._fence.commits += 1
 
     async def rollback(self) -> None:
         """ROLLBACK; a step's row that was waiting for the COMMIT goes with it."""
         self._fence.at_commit = ""
-        await self._connection.execute("ROLLBACK")
+        with self._fence.asking():
+            await self._connection.execute("ROLLBACK")
 
 
-async def _rollback(opened: Any) -> None:  # noqa: ANN401 – asyncpg's connection, as SQLAlchemy has it
+async def _rollback(opened: Any, fence: Fence) -> None:  # noqa: ANN401 – asyncpg's connection, as SQLAlchemy has it
     if not opened.is_closed() and opened.is_in_transaction():
-        await opened.execute("ROLLBACK")
-
-
-async def _fenced(opened: Any, sql: str) -> None:  # noqa: ANN401 – asyncpg's connection, as SQLAlchemy has it
-    try:
-        await simple_query.send(opened, sql)
-    except asyncpg.InvalidTextRepresentationError as error:
-        if GUARD_LOST in str(error):
-            raise LockLost("The lock was lost, so nothing more is committed.") from None
-        raise
+        with fence.asking():
+            await opened.execute("ROLLBACK")
 
 
 class _Cursor(dialect.AsyncAdapt_asyncpg_cursor):
@@ -264,9 +235,11 @@ class _Cursor(dialect.AsyncAdapt_asyncpg_cursor):
                 await super()._prepare_and_execute(operation, parameters)  # type: ignore[no-untyped-call]  # as above
             return
         async with adapted._execute_mutex:
-            if adapted._transaction is None:
-                await adapted._start_transaction()
             try:
+                if adapted.isolation_level == "autocommit" and (wanted := indexes.build(operation)):
+                    await adapted.clear_the_way_for(wanted)
+                if adapted._transaction is None:
+                    await adapted._start_transaction()
                 async with adapted.watching_for_a_commit():
                     results = await simple_query.send(self._connection, operation)
             except Exception as error:  # noqa: BLE001 – SQLAlchemy's own translation follows

@@ -13,12 +13,13 @@ from sqlalchemy import Connection
 from app import log, settings
 from app.database import connection, url, working
 from app.database.ledger import new_run_id
-from app.errors import NotConfigured, Problem
+from app.errors import NotConfigured
 from app.migrator import revisions
 from app.migrator.revisions import Applying
-from app.migrator.run import Call, Runner
+from app.migrator.runner import Call, Runner
 from app.migrator.turn import Turn
 from app.migrator.work import Work
+from app.problem import Problem
 from app.report import Outcome
 from app.settings import Settings
 
@@ -65,15 +66,16 @@ async def _under_the_lock(command: tuple[str, str], run_migrations: RunMigration
             pass
         async with connection.session(runner.database) as control:
             await runner.ends_what_dead_runs_left(control)
-            await runner.carries_out(
-                lambda opened, work: _apply(run_migrations, opened, work),
-                guard=guard,
-                control=control,
-                before=await runner.look(control),
-                pending=[],
-                missing=lambda _: [],
-                outcome=_OUTCOMES.get(name, "upgraded"),
-            )
+            before = await runner.look(control)
+            await runner.goes_on_record(control, before)
+        await runner.carries_out(
+            lambda opened, work: _apply(run_migrations, opened, work),
+            guard=guard,
+            before=before,
+            pending=[],
+            missing=lambda _: [],
+            outcome=_OUTCOMES.get(name, "upgraded"),
+        )
 
 
 def _apply(run_migrations: RunMigrations, opened: Connection, work: Work) -> None:

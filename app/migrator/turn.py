@@ -19,6 +19,7 @@ class Turn:
         self.holder: Callable[[], Holder | None] = _nobody
         """Tells who holds the database's lock, as far as is known here: a run of ours, or one elsewhere."""
         self._lock = asyncio.Lock()
+        self._work: asyncio.Future[None] | None = None
         self._recording = asyncio.Lock()
 
     @asynccontextmanager
@@ -41,7 +42,15 @@ class Turn:
             yield time.monotonic() - began
         finally:
             self.holder = _nobody
-            self._lock.release()
+            work, self._work = self._work, None
+            if work is None or work.done():
+                self._lock.release()
+            else:
+                work.add_done_callback(lambda _: self._lock.release())
+
+    def lasts_until(self, work: asyncio.Future[None]) -> None:
+        """Keep the turn until the work has ended, even where its run did not wait for that."""
+        self._work = work
 
     @asynccontextmanager
     async def to_record_a_refusal(self) -> AsyncIterator[None]:

@@ -1,57 +1,169 @@
-"""Watches over the work of a run, from the server's event loop, while a thread does it."""
+"""Watches over a run's work: ends it when the lock is lost, when its time is over, when the network is silent."""
 
 import asyncio
 import contextlib
 import contextvars
 import functools
+import math
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 
 import asyncpg
 
-from app.database import catalog
+from app.database import catalog, connection
 from app.database.connection import Session
 from app.database.lock import Guard
-from app.errors import DatabaseUnavailable, Problem
+from app.database.url import Database
+from app.errors import DatabaseUnavailable
+from app.migrator import ending
+from app.migrator.turn import Turn
 from app.migrator.work import Apply, Work
+from app.problem import Problem
 
 _LOOKS_PER_LOCK_TIMEOUT = 3
+_LOOKS_PER_LEASE = 3
+_LOOK_AGAIN_S = 1
 _END_TIMEOUT_S = 5
+_SHARE_OF_MARGIN = 0.2
+"""Of a deadline's margin: so long a cancelled statement has to end, and then a revision whose connection is cut."""
+
+_NO_ANSWER = (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError)
 
 
-async def over(work: Work, apply: Apply, *, guard: Guard, control: Session) -> Problem | None:
+async def over(work: Work, apply: Apply, *, guard: Guard, turn: Turn) -> Problem | None:
     """Let a thread do the work; the problem that ended it before its target, if one did."""
-    watcher = asyncio.create_task(_watch(work, guard, control), name=f"watch over run {work.run_id}")
     # As asyncio.to_thread does it, but not in a task, where a SystemExit would end the server's loop.
     do_in_context = functools.partial(contextvars.copy_context().run, work.do, apply)
     thread = asyncio.get_running_loop().run_in_executor(None, do_in_context)
+    turn.lasts_until(thread)
+    control = _Control(work.database)
+    watchers = [
+        asyncio.create_task(watching, name=f"watch over run {work.run_id}")
+        for watching in (
+            _cut_without_the_lock(work, guard),
+            _end_in_time(work, control),
+            _notice_silence(work, control),
+            _see_blockers(work, control),
+        )
+    ]
     try:
-        await asyncio.shield(thread)
+        await asyncio.wait([thread], timeout=_until_given_up_s(work))
     except asyncio.CancelledError:
         # Nobody waits for the run any more (Ctrl-C in a terminal). The lock is not given back before it has ended.
         work.abandon()
-        # How it ended interests nobody either; unread, asyncio would print it, statement and all.
-        thread.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        thread.add_done_callback(_forget)
         await asyncio.wait([thread], timeout=_END_TIMEOUT_S)
         raise
-    except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 – a revision may raise anything
-        # `sys.exit()` in a revision must not end the server; a real Ctrl-C never arrives in a worker thread.
-        await guard.confirm()  # a lock that is lost explains the rest
-        return work.problem(error)
     finally:
-        watcher.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await watcher
-    return None
+        for watcher in watchers:
+            watcher.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watcher
+        await control.close()
+    if not thread.done():
+        # A revision that neither talks to the database nor returns. Its connection is cut, so it changes nothing.
+        thread.add_done_callback(_forget)
+        return ending.problem(work, TimeoutError("it does not return"))
+    error = thread.exception()
+    if error is None:
+        return None
+    with contextlib.suppress(TimeoutError):
+        # A lock that is lost explains the rest.
+        await asyncio.wait_for(guard.confirm(), _until_given_up_s(work))
+    return ending.problem(work, error)
 
 
-async def _watch(work: Work, guard: Guard, control: Session) -> None:
-    """See who stands in the way of the work, and end it when the lock is lost."""
-    while not guard.lost.is_set():
-        with contextlib.suppress(TimeoutError):
-            # Often enough to see each wait for a table lock before it times out.
-            await asyncio.wait_for(guard.lost.wait(), work.settings.lock_timeout / _LOOKS_PER_LOCK_TIMEOUT)
-        if work.is_worth_watching and not guard.lost.is_set():
-            with contextlib.suppress(DatabaseUnavailable, asyncpg.PostgresError):
-                work.blockers = await catalog.blockers(control, work.run_id) or work.blockers
-    # Rather than wait for the next fence, since what runs may hold table locks: PostgreSQL ends the statement when
-    # it sees that its client is gone, and a network that has gone silent cannot keep the thread.
+def _forget(thread: asyncio.Future[None]) -> None:
+    """Read how the work ended, which interests nobody: unread, asyncio would print it, statement and all."""
+    _ = thread.cancelled() or thread.exception()
+
+
+def _until_given_up_s(work: Work) -> float | None:
+    margin_s = work.deadline.margin_s
+    left_s = work.deadline.left_to_work_s + 2 * _SHARE_OF_MARGIN * margin_s
+    # Never nothing at all: what has ended already must be seen.
+    return None if math.isinf(left_s) else max(left_s, _SHARE_OF_MARGIN * margin_s)
+
+
+class _Control:
+    """The watchers' session: opened when there is a question, and anew after one that was not answered.
+
+    One that was opened at the start may have gone silent in a long run, just when it is needed.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._stack = AsyncExitStack()
+        self._session: Session | None = None
+        self._one_at_a_time = asyncio.Lock()
+
+    async def ask[Answer](self, question: Callable[[Session], Awaitable[Answer]]) -> Answer:
+        """Ask the database something.
+
+        Raises:
+            DatabaseUnavailable, asyncpg.PostgresError: There is no answer.
+        """
+        async with self._one_at_a_time:
+            try:
+                if self._session is None:
+                    self._session = await self._stack.enter_async_context(connection.session(self._database))
+                return await question(self._session)
+            except BaseException:
+                self._session = None
+                await self._stack.aclose()
+                raise
+
+    async def close(self) -> None:
+        """Close the session, if one is open."""
+        await self._stack.aclose()
+
+
+async def _cut_without_the_lock(work: Work, guard: Guard) -> None:
+    """End the work when the lock is lost.
+
+    Rather than wait for the next fence, since what runs may hold table locks: PostgreSQL ends the statement when it
+    sees that its client is gone.
+    """
+    await guard.lost.wait()
     work.abandon()
+
+
+async def _end_in_time(work: Work, control: _Control) -> None:
+    """Cancel what runs when the time is over: a limit of PostgreSQL's own may not reach it (an autocommit block)."""
+    if math.isinf(work.deadline.left_to_work_s):
+        return
+    await asyncio.sleep(max(work.deadline.left_to_work_s, 0))
+    grace_s = _SHARE_OF_MARGIN * work.deadline.margin_s
+    with contextlib.suppress(*_NO_ANSWER):
+        async with asyncio.timeout(grace_s):
+            await control.ask(lambda session: catalog.cancel(session, work.run_id))
+    await asyncio.sleep(max(work.deadline.left_to_work_s + grace_s, 0))
+    work.abandon()
+
+
+async def _notice_silence(work: Work, control: _Control) -> None:
+    """End the work when it waits for an answer that PostgreSQL is not working on: the network has lost it."""
+    lease_s = work.settings.lease
+    while True:
+        await asyncio.sleep(lease_s / _LOOKS_PER_LEASE)
+        asked_at = work.asked_at
+        if asked_at is None or time.monotonic() - asked_at < lease_s:
+            continue
+        with contextlib.suppress(*_NO_ANSWER):
+            if await control.ask(lambda session: catalog.is_at_work(session, work.run_id)):
+                continue
+            await asyncio.sleep(_LOOK_AGAIN_S)  # the answer may have been on its way
+            at_work = await control.ask(lambda session: catalog.is_at_work(session, work.run_id))
+            if work.asked_at == asked_at and not at_work:
+                work.abandon()
+
+
+async def _see_blockers(work: Work, control: _Control) -> None:
+    """See who stands in the way, often enough to see each wait for a table lock before it times out."""
+    while True:
+        await asyncio.sleep(work.settings.lock_timeout / _LOOKS_PER_LOCK_TIMEOUT)
+        if work.is_worth_watching:
+            with contextlib.suppress(*_NO_ANSWER):
+                seen = await control.ask(lambda session: catalog.blockers(session, work.run_id))
+                work.blockers = seen or work.blockers

@@ -6,40 +6,33 @@ from the server's loop, where /livez and the heartbeat go on.
 
 import asyncio
 import contextlib
+import math
 import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 from uuid import UUID
 
 import asyncpg
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.database import working
+from app.database import connection, fence, working
 from app.database.connection import DRIVER_ERRORS, Connection
+from app.database.fence import Fence
 from app.database.ledger import Ledger
 from app.database.lock import Guard
 from app.database.url import Database
-from app.errors import (
-    DatabaseUnavailable,
-    LockLost,
-    LockTimeout,
-    MigrationFailed,
-    PermissionDenied,
-    Problem,
-    StatementTimeout,
-)
-from app.migrator import cause, revisions
+from app.errors import TimeBudgetExhausted
+from app.migrator import cause
+from app.migrator.deadline import Deadline
 from app.migrator.revisions import Applying
 from app.report import Blocker, Emit, Event, Revision, Step
 from app.settings import Settings
 
-_PASSING = ("55P03", "40P01", "40001")
+PASSING = ("55P03", "40P01", "40001")
 """SQLSTATEs that pass: lock_not_available, deadlock_detected, serialization_failure."""
-_QUERY_CANCELED, _INSUFFICIENT_PRIVILEGE = "57014", "42501"
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 5.0
 
 type Apply = Callable[[sa.Connection, "Work"], None]
@@ -56,6 +49,7 @@ class Work:
     guard: Guard
     ledger: Ledger | None
     """None when the steps cannot be written."""
+    deadline: Deadline
     pooler: bool
     pending: list[Revision]
     emit: Emit
@@ -64,22 +58,40 @@ class Work:
     retries: int = 0
     blockers: list[Blocker] = field(default_factory=list)
     """Who stood in the way when somebody last looked; written by the watcher."""
+    running: Revision | None = None
+    """The revision that is under way."""
+    tries: int = 0
+    """How often it has met a lock timeout that was forgiven."""
+    had_s: float = math.inf
+    """How much time was left when it began."""
 
-    _fence: working.Fence = field(init=False)
-    _running: Revision | None = None
-    _cut: Callable[[], object] = lambda: None
-    _tries: int = 0
+    _fence: Fence = field(init=False)
+    _forgiven: Exception | None = None
+    """The lock timeout for which the revision is tried again."""
+    _cut: Callable[[], None] = lambda: None
     _committed_before: int = 0
     _started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     _clock: float = 0.0
 
     def __post_init__(self) -> None:
-        self._fence = working.fence(
+        self._fence = fence.around(
             self.guard.fence,
             run_id=self.run_id,
             lease_s=self.settings.lease,
             lock_timeout_s=self.settings.lock_timeout,
+            pooler=self.pooler,
+            remaining_s=lambda: self.deadline.left_to_work_s,
         )
+
+    @property
+    def asked_at(self) -> float | None:
+        """Since when the database owes an answer, by `time.monotonic`; None while it owes none."""
+        return self._fence.asked_at
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a caller should know, however the work ended."""
+        return [f"Dropped the INVALID index {name}, which an interrupted run left." for name in self._fence.dropped]
 
     @property
     def remaining(self) -> list[Revision]:
@@ -90,7 +102,7 @@ class Work:
     @property
     def is_worth_watching(self) -> bool:
         """Whether somebody should look who stands in the way: a lock timeout was met, or will not be forgiven."""
-        return self._tries > 0 or self.settings.lock_retries == 0
+        return self.tries > 0 or self.settings.lock_retries == 0
 
     def do(self, apply: Apply) -> None:
         """Do the work in this thread, which must have no event loop running.
@@ -101,12 +113,10 @@ class Work:
         asyncio.run(self._do(apply))
 
     async def _do(self, apply: Apply) -> None:
-        loop = asyncio.get_running_loop()
-
         def cut_by(opened: Connection) -> None:
-            self._cut = lambda: loop.call_soon_threadsafe(opened.terminate)
+            self._cut = connection.cutter(opened)
 
-        engine = working.engine(self.database, self._fence, run_id=self.run_id, pooler=self.pooler, on_open=cut_by)
+        engine = working.engine(self.database, self._fence, run_id=self.run_id, on_open=cut_by)
         try:
             while True:
                 try:
@@ -118,6 +128,7 @@ class Work:
                 except Exception as error:
                     if not self._deserves_another_try(error):
                         raise
+                    self._forgiven = error
                 await self._pause()
         finally:
             # The run's end has been decided; a connection that will not close must not change it.
@@ -126,14 +137,27 @@ class Work:
 
     def abandon(self) -> None:
         """Cut the working connection, from any thread, without a word to a database that may not answer."""
-        with contextlib.suppress(RuntimeError):  # the thread's loop has closed: the work is over
-            self._cut()
+        self._cut()
 
     def begins(self, revision: Revision) -> None:
-        """A revision is about to run."""
-        if self._running != revision:
-            self._tries = 0
-        self._running = revision
+        """A revision is about to run.
+
+        Raises:
+            TimeBudgetExhausted: It would not have the time.
+        """
+        if not self.deadline.allows_a_start:
+            if self._forgiven is not None:
+                raise self._forgiven
+            self.running = None
+            raise TimeBudgetExhausted(
+                f"Of {max(self.deadline.given_s, 0):.0f} s too little is left to start revision {revision.revision}."
+            )
+        if self.running != revision:
+            self.tries = 0
+        self.running, self.had_s = revision, self.deadline.left_to_work_s
+        if self.ledger is not None:
+            drops = self.settings.drop_broken_indexes
+            self._fence.builds = self.ledger.builds(self.run_id, revision.revision, drops=drops)
         self._committed_before = self._fence.commits
         self.mark()
         progress = f"{len(self.applied) + 1}/{len(self.pending)}"
@@ -163,84 +187,28 @@ class Work:
         """A revision is committed."""
         step = Step(revision=revision.revision, message=revision.message, duration_ms=self._elapsed_ms())
         self.applied.append(step)
-        self._running, self._tries = None, 0
+        self.running, self.tries, self._forgiven = None, 0, None
         self.emit(Event("revision.applied", step.model_dump()))
 
     def _elapsed_ms(self) -> int:
         return round((time.perf_counter() - self._clock) * 1000)
 
     @property
-    def _left_something(self) -> bool:
+    def left_something(self) -> bool:
         """Whether the revision that runs has committed something already."""
         return self._fence.commits > self._committed_before
 
     def _deserves_another_try(self, error: BaseException) -> bool:
-        passes = cause.sqlstate(error) in _PASSING and self._running is not None and not self._left_something
-        if not passes or self.guard.lost.is_set() or self._tries >= self.settings.lock_retries:
+        passes = cause.sqlstate(error) in PASSING and self.running is not None and not self.left_something
+        if not passes or self.guard.lost.is_set() or self.tries >= self.settings.lock_retries:
             return False
-        self._tries += 1
+        if not self.deadline.allows_a_start:
+            return False
+        self.tries += 1
         self.retries += 1
         return True
 
     async def _pause(self) -> None:
-        longest = min(_FIRST_PAUSE_S * 2 ** (self._tries - 1), _LONGEST_PAUSE_S)
-        await asyncio.sleep(longest * random.uniform(0.5, 1))  # noqa: S311 – jitter, not a secret
-
-    def problem(self, error: BaseException) -> Problem:
-        """Say in our words what ended the run before its target."""
-        members: dict[str, Any] = {
-            "run_id": str(self.run_id),
-            "revision": self._running.revision if self._running else None,
-            "applied": [step.model_dump() for step in self.applied],
-            "remaining": [revision.model_dump() for revision in self.remaining],
-        }
-        if isinstance(error, LockLost) or self.guard.lost.is_set():
-            return LockLost("The lock was lost during the run; what was not committed is rolled back.", **members)
-        if isinstance(error, Problem):
-            error.members = {**members, **error.members}
-            return error
-        where = f"Revision {self._running.revision}" if self._running else "The upgrade"
-        words = cause.message(error)
-        match cause.sqlstate(error):
-            case code if code in _PASSING:
-                return LockTimeout(
-                    f"{where} could not get its locks in {self._tries + 1} attempts ({words}).",
-                    attempts=self._tries + 1,
-                    rolled_back=not self._left_something,
-                    blockers=[blocker.model_dump() for blocker in self.blockers],
-                    sqlstate=code,
-                    **members,
-                )
-            case code if code == _QUERY_CANCELED:
-                return StatementTimeout(f"{where} was cancelled ({words}).", sqlstate=code, **members)
-            case code if code == _INSUFFICIENT_PRIVILEGE and self._running is None:
-                return PermissionDenied(f"{words}.", sqlstate=code, **members)
-            case _ if cause.is_a_lost_connection(error):
-                return DatabaseUnavailable(
-                    f"{where} lost its connection ({words}); what was not committed is rolled back.",
-                    hint=(
-                        "Call again: the next run continues here. If it happens each time, the revision may hold a "
-                        "transaction without a statement for longer than MIGRATION_LEASE."
-                    ),
-                    **members,
-                )
-            case code:
-                place = cause.place(error, revisions.folder(self.settings.script_location))
-                return self._failure(where, words, sqlstate=code, where=place, **members)
-
-    def _failure(self, who: str, words: str, *, sqlstate: str | None, **members: Any) -> Problem:  # noqa: ANN401 – members of a problem
-        rolled_back = not self._left_something
-        state = "it is rolled back" if rolled_back else "what it had committed by itself stays"
-        hint = (
-            "Grant the role what is missing, or use the role that owns the tables; then call again."
-            if sqlstate == _INSUFFICIENT_PRIVILEGE
-            else None
-        )
-        return MigrationFailed(
-            f"{who} failed: {words}; {state}.",
-            hint=hint,
-            sqlstate=sqlstate,
-            message=words,
-            rolled_back=rolled_back,
-            **members,
-        )
+        longest = min(_FIRST_PAUSE_S * 2 ** (self.tries - 1), _LONGEST_PAUSE_S)
+        pause_s = longest * random.uniform(0.5, 1)  # noqa: S311 – jitter, not a secret
+        await asyncio.sleep(min(pause_s, self.deadline.left_to_start_s))

@@ -15,6 +15,7 @@ SHORTEST_KEY = 32
 """Characters; a key of 32 random ones cannot be guessed."""
 
 _HASHED = re.compile(r"sha256:([0-9a-f]{64})", re.IGNORECASE)
+_NOT_OURS = "The key is not one of this deployment's."
 _MAKE_ONE = "Make one with `python -m app keygen` or `openssl rand -base64 32`, and set it in the environment."
 
 
@@ -46,13 +47,16 @@ class Keys:
             raise Unauthenticated("No bearer key came with the request.", token_came=False)
         if not token:
             raise Unauthenticated("No key follows `Bearer`; is the caller's variable empty?", token_came=False)
-        # Starlette decodes headers as Latin-1, so this gives the bytes that came.
-        digest = hashlib.sha256(token.lstrip(" ").encode("latin-1", "replace")).digest()
+        try:
+            # Starlette decodes headers as Latin-1, so this gives the bytes that came.
+            digest = hashlib.sha256(token.lstrip(" ").encode("latin-1")).digest()
+        except UnicodeEncodeError:  # "replace" would turn it into the key of somebody whose key has a question mark
+            raise Unauthenticated(_NOT_OURS, token_came=True) from None
         # Every entry is compared, so that time does not tell which one matched.
         may_apply = _is_among(digest, self.apply)
         may_read = _is_among(digest, self.read) or may_apply
         if not may_read:
-            raise Unauthenticated("The key is not one of this deployment's.", token_came=True)
+            raise Unauthenticated(_NOT_OURS, token_came=True)
         if scope == "apply" and not may_apply:
             raise InsufficientScope("The key has the scope `read`; this needs `apply`.")
         return Caller(label=digest.hex()[:8], scope="apply" if may_apply else "read")
@@ -96,4 +100,9 @@ def _digest(entry: str, name: str) -> bytes:
         raise NotConfigured(
             f"A key in {name} is shorter than {SHORTEST_KEY} characters.", hint=_MAKE_ONE, variables=[name]
         )
-    return hashlib.sha256(entry.encode("utf-8", "surrogateescape")).digest()
+    try:
+        return hashlib.sha256(entry.encode("utf-8", "surrogateescape")).digest()
+    except UnicodeEncodeError:  # half of a surrogate pair, which an environment of UTF-16 may hold
+        raise NotConfigured(
+            f"A key in {name} has a character that no header can carry.", hint=_MAKE_ONE, variables=[name]
+        ) from None

@@ -6,11 +6,12 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 
-from app.errors import InsufficientScope, NotConfigured, Problem, Unauthenticated
+from app.errors import InsufficientScope, InvalidRequest, NotConfigured, Unauthenticated
+from app.problem import Problem
 from app.report import Health
 from app.settings import Settings
 from app.web.house import house, migrator_imported
-from app.web.problems import request_id
+from app.web.problems import HEADERS, documented, request_id
 
 router = APIRouter()
 
@@ -41,14 +42,21 @@ class Look:
 
 # Of each pair the lower route answers, so that the Allow header of a 405 names HEAD too; the upper one is its
 # description in OpenAPI, where HEAD would need an operation of its own.
-@router.get("/livez", response_model_exclude_none=True)
+@router.get("/livez", response_model_exclude_none=True, responses=documented())
 @router.api_route("/livez", methods=["GET", "HEAD"], include_in_schema=False, response_model_exclude_none=True)
 async def livez() -> Health:
     """The process answers. Never touches the database."""
     return Health(status="pass")
 
 
-@router.get("/health", response_model=Health, responses={503: {"model": Health, "description": "fail"}})
+@router.get(
+    "/health",
+    response_model=Health,
+    responses={
+        **documented(InvalidRequest),
+        503: {"model": Health, "description": "`fail`, and with `strict` also `warn`", "headers": HEADERS},
+    },
+)
 @router.api_route("/health", methods=["GET", "HEAD"], include_in_schema=False)
 async def health(
     request: Request,

@@ -8,6 +8,7 @@ from fastapi import Depends, Request, Security
 from fastapi.security import HTTPBearer
 
 from app.errors import NotConfigured
+from app.migrator.deadline import InvocationEnds
 from app.migrator.turn import Turn
 from app.settings import Settings
 from app.web import auth
@@ -19,6 +20,7 @@ class House:
     """One per application. What could not be configured is the problem that says so."""
 
     configuration: Settings | NotConfigured
+    invocation_ends: InvocationEnds
     keys: Keys | NotConfigured = field(init=False)
     turn: Turn = field(default_factory=Turn)
 

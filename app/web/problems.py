@@ -10,7 +10,14 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import Scope
 
-from app.errors import InvalidRequest, MethodNotAllowed, NotFound, Problem
+from app.errors import InsufficientScope, InternalError, InvalidRequest, MethodNotAllowed, NotFound, Unauthenticated
+from app.problem import DOCUMENTATION, Problem
+
+HEADERS: dict[str, dict[str, Any]] = {
+    "X-Request-ID": {"description": "The caller's, if it sent one.", "required": True, "schema": {"type": "string"}},
+    "Cache-Control": {"required": True, "schema": {"type": "string", "const": "no-store"}},
+}
+"""What every answer has, for OpenAPI; the envelope writes them."""
 
 
 class ProblemDocument(BaseModel):
@@ -26,6 +33,9 @@ class ProblemDocument(BaseModel):
     retryable: bool = Field(description="Whether the same call may succeed later.")
     hint: str = Field(description="What to do next.")
     request_id: str | None
+
+
+_DOCUMENT = ProblemDocument.model_json_schema()
 
 
 class ProblemResponse(JSONResponse):
@@ -53,16 +63,28 @@ def request_id(scope: Scope) -> str:
 
 
 def documented(*problems: type[Problem]) -> dict[int | str, dict[str, Any]]:
-    """The problems a route may answer with, for its OpenAPI description."""
-    by_status: dict[int, list[str]] = {}
+    """The answers of a route beside its model, for OpenAPI: headers, and the problems that it may answer with."""
+    by_status: dict[int, list[type[Problem]]] = {}
     for problem in problems:
-        by_status.setdefault(problem.status, []).append(f"{problem.title} (`{problem.slug}`)")
+        by_status.setdefault(problem.status, []).append(problem)
+    by_status.setdefault(InternalError.status, []).append(InternalError)
+    return {200: {"headers": HEADERS}, **{status: _answer(status, those) for status, those in by_status.items()}}
+
+
+def _answer(status: int, problems: list[type[Problem]]) -> dict[str, Any]:
+    """One status of a route. The types are listed, so that a caller, and a fuzzer, knows which ones there are."""
+    members: dict[str, dict[str, Any]] = _DOCUMENT["properties"]
+    types = {"enum": [f"{DOCUMENTATION}{problem.slug}" for problem in problems]}
+    exact = {**members, "type": members["type"] | types, "status": members["status"] | {"const": status}}
+    headers = dict(HEADERS)
+    if any(problem.retry_after_s is not None for problem in problems):
+        headers["Retry-After"] = {"description": "Seconds, if retryable.", "schema": {"type": "integer"}}
+    if any(issubclass(problem, Unauthenticated | InsufficientScope) for problem in problems):
+        headers["WWW-Authenticate"] = {"required": True, "schema": {"type": "string"}}
     return {
-        status: {
-            "description": "; ".join(titles),
-            "content": {ProblemResponse.media_type: {"schema": ProblemDocument.model_json_schema()}},
-        }
-        for status, titles in by_status.items()
+        "description": "; ".join(f"{problem.title} (`{problem.slug}`)" for problem in problems),
+        "headers": headers,
+        "content": {ProblemResponse.media_type: {"schema": {**_DOCUMENT, "properties": exact}}},
     }
 
 

@@ -23,7 +23,9 @@ from app.errors import (
     NotConfigured,
     NotFound,
     PermissionDenied,
+    ReadOnlyDatabase,
     StatementTimeout,
+    TimeBudgetExhausted,
     TlsFailed,
     Unauthenticated,
     UnknownTarget,
@@ -39,7 +41,7 @@ LARGEST_BODY = 64 * 1024
 """Bytes; a valid body has well under one thousand."""
 
 _KEYED = (Unauthenticated, NotConfigured)
-_DATABASE = (DatabaseUnavailable, TlsFailed, DatabaseAuthFailed, PermissionDenied)
+_DATABASE = (DatabaseUnavailable, TlsFailed, DatabaseAuthFailed, PermissionDenied, ReadOnlyDatabase)
 
 
 class MigrateRequest(BaseModel):
@@ -69,6 +71,7 @@ class MigrateRequest(BaseModel):
         DatabaseAhead,
         Diverged,
         MultipleHeads,
+        TimeBudgetExhausted,
         LockTimeout,
         LockLost,
         StatementTimeout,
@@ -82,13 +85,15 @@ async def migrate(request: Request, caller: MayApply) -> Run:
     settings = here.settings
     await migrator_imported()
     from app.migrator import run
+    from app.migrator.runner import Call
 
-    call = run.Call(
+    call = Call(
         request_id=request_id(request.scope),
         target=wanted.target,
         lock_wait_s=wanted.lock_wait_s,
         reason=wanted.reason,
         key_label=caller.label,
+        invocation_ends=here.invocation_ends(),
     )
     return await run.migrate(call, settings, turn=here.turn, emit=log.emit)
 

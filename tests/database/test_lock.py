@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.database import connection, lock, url, working
+from app.database import connection, fence, lock, url, working
 from app.database.connection import Session
 from app.database.ledger import new_run_id
 from app.database.lock import Guard
@@ -61,8 +61,8 @@ async def soon(condition: Callable[[], Any], *, seconds: float = 10, what: str) 
 def engine_of(guard: Guard, address: url.Database, *, lease_s: float = 20) -> AsyncEngine:
     run_id = guard.holder.run_id
     assert run_id is not None
-    fence = working.fence(guard.fence, run_id=run_id, lease_s=lease_s, lock_timeout_s=1)
-    return working.engine(address, fence, run_id=run_id, pooler=False)
+    around = fence.around(guard.fence, run_id=run_id, lease_s=lease_s, lock_timeout_s=1, pooler=False)
+    return working.engine(address, around, run_id=run_id)
 
 
 def test_the_key_is_what_the_documented_sql_computes(database: Database) -> None:

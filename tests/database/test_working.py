@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.database import connection, lock, url, working
+from app.database import connection, fence, lock, url, working
 from app.database.ledger import new_run_id
 from tests.conftest import MakeSettings
 from tests.servers import Database
@@ -20,12 +20,6 @@ from tests.servers import Database
 KEY = lock.key("public.alembic_version")
 
 Open = Callable[..., Any]
-
-
-@pytest.fixture(params=["direct", "transaction"])
-def on(request: pytest.FixtureRequest, database: Database, through_pgbouncer: Callable[..., Database]) -> Database:
-    """The database, directly and through PgBouncer in transaction mode."""
-    return database if request.param == "direct" else through_pgbouncer(request.param)
 
 
 @pytest.fixture
@@ -41,8 +35,14 @@ def opened(settings: MakeSettings, on: Database, database: Database) -> Open:
             lock.guard(session, lock_key=KEY, run_id=run_id, lease_s=lease_s) as guard,
         ):
             assert await guard.try_to_take_the_lock()
-            fence = working.fence(guard.fence, run_id=run_id, lease_s=lease_s, lock_timeout_s=lock_timeout_s)
-            engine = working.engine(address, fence, run_id=run_id, pooler=on is not database)
+            around = fence.around(
+                guard.fence,
+                run_id=run_id,
+                lease_s=lease_s,
+                lock_timeout_s=lock_timeout_s,
+                pooler=on is not database,
+            )
+            engine = working.engine(address, around, run_id=run_id)
             async with engine.connect() as conn:
                 yield conn
             await engine.dispose()

@@ -124,14 +124,14 @@ async def test_the_status_tells_all_that_the_contract_names(
         assert (after["state"], after["current"], after["pending"]) == ("up_to_date", ["b2"], [])
         assert [run["outcome"] for run in after["runs"]] == ["upgraded"]
         assert after["lock"]["key"] == before["lock"]["key"]
-        assert after["database"].keys() == {"server_version", "pooler"}
-        assert after["database"]["pooler"] is False
+        assert after["database"].keys() == {"server_version", "pooler", "pool_mode"}
+        assert (after["database"]["pooler"], after["database"]["pool_mode"]) == (False, None)
         assert (
             after.keys()
             == before.keys()
             == {
                 *("state", "current", "heads", "pending", "lock", "runs"),
-                *("database", "deployment", "warnings", "request_id"),
+                *("broken_indexes", "database", "deployment", "warnings", "request_id"),
             }
         )
 

@@ -1,0 +1,121 @@
+"""The fence of a run: what stands around each of its transactions, so that a run without its lock changes nothing.
+
+BEGIN carries our settings and a check that the guard still holds the lock, COMMIT the same check once more; both
+travel in the round trip of the BEGIN or COMMIT itself. Limits are SET LOCAL in each transaction, since a session's
+SET leaks to strangers through a pooler.
+"""
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from app.database import connection, indexes, simple_query
+from app.database.lock import GUARD_LOST
+from app.database.simple_query import ResultSet, literal
+from app.errors import LockLost
+
+
+@dataclass(slots=True)
+class Fence:
+    """What stands around every transaction of a run, and what was seen of them."""
+
+    check: str
+    """A statement that fails once the guard is gone: `lock.Guard.fence`."""
+    settings: str
+    """SET LOCAL statements for the start of each transaction."""
+    session_is_ours: bool
+    """No pooler stands between, so that what a session sets is not left behind for a stranger."""
+    remaining_s: Callable[[], float]
+    """How long the run may still go on, in seconds; infinite without a time budget."""
+    builds: indexes.Record | None = None
+    """Where concurrent builds of the revision that runs go on record; None where they cannot."""
+    dropped: list[str] = field(default_factory=list)
+    """The INVALID indexes that were dropped to be built again."""
+    at_commit: str = ""
+    """A statement that the next COMMIT carries: the ledger's row of the step."""
+    commits: int = 0
+    """Transactions committed, and statements run outside of any, so far."""
+    asked_at: float | None = field(default=None, init=False)
+    """Since when the database owes an answer, by `time.monotonic`; None while it owes none."""
+
+    @property
+    def at_begin(self) -> str:
+        """The statements that a BEGIN carries."""
+        return "; ".join(filter(None, [self.settings, self._statement_timeout(local=True), self.check]))
+
+    @property
+    def before_a_statement(self) -> str:
+        """What goes before a statement that no transaction of ours will hold back.
+
+        Behind a pooler no limit can be set for it.
+        """
+        timeout = self._statement_timeout(local=False) if self.session_is_ours else ""
+        return "; ".join(filter(None, [timeout, self.check]))
+
+    async def send(self, opened: Any, sql: str) -> list[ResultSet]:  # noqa: ANN401 – asyncpg's, as SQLAlchemy has it
+        """Send statements among which is the check.
+
+        Raises:
+            LockLost: The guard is gone.
+        """
+        with self.asking():
+            try:
+                return await simple_query.send(opened, sql)
+            except asyncpg.InvalidTextRepresentationError as error:
+                if GUARD_LOST in str(error):
+                    raise LockLost("The lock was lost, so nothing more is committed.") from None
+                raise
+
+    @contextlib.contextmanager
+    def asking(self) -> Iterator[None]:
+        """Around what waits for an answer, for a watcher who sees that none will come."""
+        before, self.asked_at = self.asked_at, time.monotonic()
+        try:
+            yield
+        finally:
+            self.asked_at = before
+
+    def _statement_timeout(self, *, local: bool) -> str:
+        """PostgreSQL gives up before the platform ends the function; a stricter limit of the role's stays."""
+        remaining_s = self.remaining_s()
+        if math.isinf(remaining_s):
+            return ""
+        milliseconds = max(round(remaining_s * 1000), 1)
+        return (
+            f"SELECT set_config('statement_timeout', '{milliseconds}', {literal(local)}) "
+            "WHERE current_setting('statement_timeout')::interval "
+            f"NOT BETWEEN '1 millisecond' AND '{milliseconds} milliseconds'"
+        )
+
+
+def around(
+    check: str,
+    *,
+    run_id: UUID,
+    lease_s: float,
+    lock_timeout_s: float,
+    pooler: bool,
+    remaining_s: Callable[[], float] = lambda: math.inf,
+) -> Fence:
+    """The fence around the transactions of a run."""
+    lease_ms, lock_timeout_ms = round(lease_s * 1000), round(lock_timeout_s * 1000)
+    return Fence(
+        check=check,
+        settings=(
+            f"SET LOCAL application_name = {literal(connection.working_name(run_id))}; "
+            # A frozen function must not sit on table locks for longer than its run may last.
+            f"SET LOCAL idle_in_transaction_session_timeout = {lease_ms}; "
+            # DDL that waits for a table makes every reader queue behind it.
+            f"SET LOCAL lock_timeout = {lock_timeout_ms}; "
+            # The statement of a client that was killed ends in a second, instead of running to its end.
+            "SET LOCAL client_connection_check_interval = 1000"
+        ),
+        session_is_ours=not pooler,
+        remaining_s=remaining_s,
+    )

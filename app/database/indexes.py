@@ -1,0 +1,147 @@
+"""Indexes that a concurrent build left INVALID: found, told from strangers' ones, and cleared before a rebuild.
+
+A CREATE INDEX CONCURRENTLY that fails or is interrupted leaves an index that no query uses, that every write pays
+for, and that `IF NOT EXISTS` takes for built (PostgreSQL manual, "Building Indexes Concurrently"). So the ledger
+remembers which build a revision began, on which table, and what was INVALID there before: what is so afterwards is
+the revision's own.
+"""
+
+import re
+from dataclasses import dataclass
+from uuid import UUID
+
+from app.database.connection import Session
+from app.database.simple_query import literal
+from app.errors import MigrationFailed
+from app.report import BrokenIndex
+
+_IDENTIFIER = r'(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)'
+_QUALIFIED = rf"{_IDENTIFIER}(?:\s*\.\s*{_IDENTIFIER})*"
+_CREATE = re.compile(
+    r"\bCREATE\s+(?:UNIQUE\s+)?INDEX\s+CONCURRENTLY\s+(?:IF\s+NOT\s+EXISTS\s+)?"
+    rf"(?:(?P<name>{_IDENTIFIER})\s+)?ON\s+(?:ONLY\s+)?(?P<table>{_QUALIFIED})",
+    re.IGNORECASE,
+)
+_REINDEX = re.compile(
+    rf"\bREINDEX\s+(?:\([^)]*\)\s*)?(?P<kind>INDEX|TABLE)\s+CONCURRENTLY\s+(?P<what>{_QUALIFIED})", re.IGNORECASE
+)
+
+_BROKEN = """
+FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_class t ON t.oid = i.indrelid JOIN pg_namespace tn ON tn.oid = t.relnamespace
+WHERE NOT i.indisvalid AND c.relkind = 'i' AND NOT EXISTS (
+    SELECT FROM pg_stat_progress_create_index p WHERE p.datname = current_database()
+    AND (p.index_relid = i.indexrelid OR p.index_relid IS NULL))
+"""
+"""Not an index that is being built at this moment (null: by a role whose builds we may not see), and not the parent
+of partitions, which is INVALID by design until each of them has its own (relkind I)."""
+
+AS_JSON = (
+    "(SELECT coalesce(json_agg(json_build_object('name', format('%I.%I', n.nspname, c.relname), "
+    f"'table', format('%I.%I', tn.nspname, t.relname)) ORDER BY n.nspname, c.relname), '[]') {_BROKEN})"
+)
+"""An SQL expression: every INVALID index of the database, as BrokenIndex has it, without its revision."""
+
+TABLE = """
+CREATE TABLE IF NOT EXISTS {schema}.index_build (
+    run_id uuid NOT NULL REFERENCES {schema}.run (id),
+    revision text NOT NULL,
+    relation oid NOT NULL,
+    index_name text,
+    broken_before oid[] NOT NULL,
+    started_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+"""
+"""For the ledger: the concurrent builds that revisions began. Without an `index_name` PostgreSQL chooses it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Where it is remembered that a revision begins a build."""
+
+    schema: str
+    """The ledger's, quoted."""
+    run_id: UUID
+    revision: str
+    drops: bool
+    """Whether a leftover of the revision's own is dropped before it is built again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """A concurrent build that a statement asks for."""
+
+    table: str
+    """An SQL expression for the table's OID, null where there is no such table."""
+    name: str | None
+    """An SQL expression for the index's name; None where PostgreSQL chooses it."""
+
+
+def build(statement: str) -> Build | None:
+    """The concurrent build that a statement asks for, or None."""
+    if found := _CREATE.search(statement):
+        name = f"(parse_ident({literal(found['name'])}))[1]" if found["name"] else None
+        return Build(f"to_regclass({literal(found['table'])})::oid", name)
+    if found := _REINDEX.search(statement):
+        relation = f"to_regclass({literal(found['what'])})::oid"
+        if found["kind"].upper() == "INDEX":
+            relation = f"(SELECT indrelid FROM pg_index WHERE indexrelid = {relation})"
+        return Build(relation, None)  # its leftovers have names of PostgreSQL's choice: ix_ccnew, ix_ccold
+    return None
+
+
+def before(wanted: Build, record: Record | None) -> str:
+    """The statements that find what is left of earlier builds on the table, and put this one on record."""
+    select = (
+        f"SELECT format('%I.%I', n.nspname, c.relname), {wanted.name or 'NULL'} = c.relname, "
+        f"{_began(record.schema, literal(record.revision)) if record else 'false'} "
+        f"{_BROKEN} AND i.indrelid = {wanted.table}"
+    )
+    if record is None:
+        return select
+    return (
+        f"{select}; INSERT INTO {record.schema}.index_build (run_id, revision, relation, index_name, broken_before) "
+        f"SELECT {literal(record.run_id)}, {literal(record.revision)}, {wanted.table}, {wanted.name or 'NULL'}, "
+        f"ARRAY(SELECT indexrelid FROM pg_index WHERE indrelid = {wanted.table} AND NOT indisvalid) "
+        f"WHERE {wanted.table} IS NOT NULL"
+    )
+
+
+def to_drop(found: list[tuple[str, bool | None, bool]], record: Record | None) -> list[str]:
+    """Which of the indexes that `before` found are to be dropped, since the revision left them itself.
+
+    Raises:
+        MigrationFailed: One has the name of the index that is to be built, and is not ours to drop.
+    """
+    dropped = [name for name, _, own in found if own and record and record.drops]
+    for name, same_name, own in found:
+        if same_name and name not in dropped:
+            whose = "an interrupted run of this revision left it" if own else "this revision did not begin it"
+            words = f"the index {name} is there already, and INVALID: {whose}"
+            raise MigrationFailed(
+                f"{words[:1].upper()}{words[1:]}.",
+                hint=f"Drop it, then call again: DROP INDEX CONCURRENTLY {name};"
+                " With IF NOT EXISTS the revision would have passed without its index.",
+                sqlstate=None,
+                message=words,
+            )
+    return dropped
+
+
+async def found(control: Session, ledger_schema: str) -> list[BrokenIndex]:
+    """Every INVALID index of the database, with the revision that began it, as the ledger remembers."""
+    schema = '"' + ledger_schema.replace('"', '""') + '"'
+    rows = await control.execute(
+        "SELECT format('%I.%I', n.nspname, c.relname) AS name, format('%I.%I', tn.nspname, t.relname), "
+        f"(SELECT max(b.revision) FROM {schema}.index_build b WHERE {_BUILT_BY}) {_BROKEN} ORDER BY name"
+    )
+    return [BrokenIndex(name=name, table=table, revision=revision) for name, table, revision in rows]
+
+
+_BUILT_BY = (
+    "b.relation = i.indrelid AND i.indexrelid <> ALL (b.broken_before) AND coalesce(b.index_name = c.relname, true)"
+)
+
+
+def _began(schema: str, revision: str) -> str:
+    return f"EXISTS (SELECT FROM {schema}.index_build b WHERE b.revision = {revision} AND {_BUILT_BY})"

@@ -1,0 +1,128 @@
+"""What ended a run before its target, in our words: the problem that its caller gets and the ledger keeps."""
+
+from typing import Any
+
+from app.errors import (
+    DatabaseUnavailable,
+    LockLost,
+    LockTimeout,
+    MigrationFailed,
+    PermissionDenied,
+    ReadOnlyDatabase,
+    StatementTimeout,
+    TimeBudgetExhausted,
+)
+from app.migrator import cause, revisions
+from app.migrator.work import PASSING, Work
+from app.problem import Problem
+from app.report import Revision
+
+_QUERY_CANCELED, _INSUFFICIENT_PRIVILEGE, _READ_ONLY = "57014", "42501", "25006"
+
+
+def problem(work: Work, error: BaseException) -> Problem:
+    """Say what ended a run's work before its target."""
+    revision = work.running
+    members: dict[str, Any] = {
+        "run_id": str(work.run_id),
+        "revision": revision.revision if revision else None,
+        "applied": [step.model_dump() for step in work.applied],
+        "remaining": [each.model_dump() for each in work.remaining],
+    }
+    rolled_back = not work.left_something
+    if isinstance(error, LockLost) or work.guard.lost.is_set():
+        return LockLost("The lock was lost during the run; what was not committed is rolled back.", **members)
+    if isinstance(error, Problem):
+        error.members = {**members, "rolled_back": rolled_back, **error.members}
+        return error
+    where = f"Revision {revision.revision}" if revision else "The upgrade"
+    words = cause.message(error)
+    code = cause.sqlstate(error)
+    is_out_of_time = work.deadline.is_over and _was_cut_short(error)
+    if code in PASSING or (is_out_of_time and work.tries):
+        return LockTimeout(
+            f"{where} could not get its locks in {work.tries + 1} attempts ({words}).",
+            attempts=work.tries + 1,
+            rolled_back=rolled_back,
+            blockers=[blocker.model_dump() for blocker in work.blockers],
+            sqlstate=code,
+            **members,
+        )
+    if is_out_of_time:
+        return _out_of_time(work, where, rolled_back=rolled_back, sqlstate=code, **members)
+    match code:
+        case code if code == _QUERY_CANCELED:
+            return StatementTimeout(
+                f"{where} was cancelled ({words}).", rolled_back=rolled_back, sqlstate=code, **members
+            )
+        case code if code == _READ_ONLY:
+            return ReadOnlyDatabase(f"{where} could not write: {words}.", sqlstate=code, **members)
+        case code if code == _INSUFFICIENT_PRIVILEGE and revision is None:
+            return PermissionDenied(f"{words}.", sqlstate=code, **members)
+        case _ if cause.is_a_lost_connection(error):
+            return DatabaseUnavailable(
+                f"{where} lost its connection ({words}); what was not committed is rolled back.",
+                hint=(
+                    "Call again: the next run continues here. If it happens each time, the revision may hold a "
+                    "transaction without a statement for longer than MIGRATION_LEASE."
+                ),
+                **members,
+            )
+        case _:
+            place = cause.place(error, revisions.folder(work.settings.script_location))
+            return _failure(where, words, rolled_back=rolled_back, sqlstate=code, where=place, **members)
+
+
+def not_applied(work: Work, missing: list[Revision]) -> Problem:
+    """Say that every revision ran without an error, and that the database lacks some nevertheless."""
+    names = ", ".join(revision.revision for revision in missing)
+    return MigrationFailed(
+        f"Every revision ran without an error, but read back, the database lacks {names}.",
+        hint="A revision probably ended its transaction by itself; see whether it rolled back.",
+        run_id=str(work.run_id),
+        revision=missing[0].revision,
+        sqlstate=None,
+        message=None,
+        rolled_back=False,
+        applied=[step.model_dump() for step in work.applied],
+        remaining=[revision.model_dump() for revision in missing],
+    )
+
+
+def _was_cut_short(error: BaseException) -> bool:
+    """Whether PostgreSQL or a watcher ended it, rather than something went wrong in it."""
+    return (
+        cause.sqlstate(error) == _QUERY_CANCELED or cause.is_a_lost_connection(error) or isinstance(error, TimeoutError)
+    )
+
+
+def _out_of_time(work: Work, where: str, **members: Any) -> Problem:  # noqa: ANN401 – members of a problem
+    said = f"{where} was cancelled, since the time of the run was over ({max(work.deadline.given_s, 0):.0f} s)."
+    if work.running is None or not work.deadline.is_almost_all(work.had_s):
+        return TimeBudgetExhausted(said, **members)
+    # It had the whole time of a run: to call again would end in the same way.
+    return StatementTimeout(
+        said,
+        hint=(
+            "No call gives this revision more time. Raise MIGRATION_TIME_BUDGET or the function's maxDuration, split "
+            "the revision into smaller ones, or run it where nothing limits it: python -m app migrate."
+        ),
+        **members,
+    )
+
+
+def _failure(who: str, words: str, *, rolled_back: bool, sqlstate: str | None, **members: Any) -> Problem:  # noqa: ANN401 – as above
+    state = "it is rolled back" if rolled_back else "what it had committed by itself stays"
+    hint = (
+        "Grant the role what is missing, or use the role that owns the tables; then call again."
+        if sqlstate == _INSUFFICIENT_PRIVILEGE
+        else None
+    )
+    return MigrationFailed(
+        f"{who} failed: {words}; {state}.",
+        hint=hint,
+        sqlstate=sqlstate,
+        message=words,
+        rolled_back=rolled_back,
+        **members,
+    )
