@@ -61,6 +61,7 @@ def engine(
         module=_Dbapi(fence),
         async_creator=connect,
         poolclass=NullPool,
+        pool_reset_on_return=None,  # closing does what is to be done, and nothing on a connection that was cut
         # Behind a pooler a prepared statement's name may be taken, or its statement gone: use the unnamed one.
         connect_args={}
         if fence.session_is_ours
@@ -104,6 +105,12 @@ class _Connection(dialect.AsyncAdapt_asyncpg_connection):
     def __init__(self, dbapi: _Dbapi, opened: Any, fence: Fence, **options: Any) -> None:  # noqa: ANN401 – DBAPI
         super().__init__(dbapi, opened, **options)  # type: ignore[no-untyped-call]  # as above
         self._fence = fence
+
+    def close(self) -> None:
+        """Close the connection. SQLAlchemy's own way waits for the server's farewell, which may never come."""
+        if not self._connection.is_closed():
+            self.rollback()  # type: ignore[no-untyped-call]  # as above
+        await_only(connection.close(self._connection))
 
     async def _start_transaction(self) -> None:
         """SQLAlchemy's hook before each statement that finds no transaction open."""

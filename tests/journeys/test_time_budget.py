@@ -178,3 +178,22 @@ async def test_lock_timeouts_are_not_tried_again_when_the_time_is_over(
             assert time.monotonic() - began < 3
     assert answer.json()["type"].endswith("#lock-timeout"), answer.text
     assert answer.json()["blockers"]
+
+
+async def test_postgresql_itself_knows_the_limit_wherever_one_can_be_set(
+    on: Database, settings: MakeSettings, write_history: WriteHistory, database: Database
+) -> None:
+    look = "INSERT INTO seen SELECT extract(epoch FROM current_setting('statement_timeout')::interval)"
+    history = write_history(
+        a1="op.execute('CREATE TABLE seen (seconds float)')",
+        b2=f"op.execute({look!r})",
+        c3=f"time.sleep(1)\nwith op.get_context().autocommit_block():\n    op.execute({look!r})",
+        d4=f"op.execute({look!r})",
+    )
+    async with client_of(settings(history, database_url=on.url, time_budget=100)) as client:
+        answer = await client.post("/migrate", headers=APPLY)
+    assert answer.status_code == 200, answer.text
+    first, alone, last = (seconds for (seconds,) in database.execute("SELECT seconds FROM seen ORDER BY ctid"))
+    assert 85 < last < first - 1 < 95
+    # A session's setting would stay behind in a pooler, for a stranger.
+    assert (85 < alone < first - 1) if on is database else alone == 0
