@@ -18,11 +18,11 @@ from app.database.ledger import Attempt, Ledger, new_run_id, unwritable
 from app.database.lock import Guard
 from app.database.url import Database
 from app.errors import DatabaseUnavailable, LockHeld, PermissionDenied
-from app.migrator import deadline, ending, status, watch
+from app.migrator import condition, deadline, ending, status, watch
 from app.migrator.turn import Turn, held
 from app.migrator.work import Apply, Work
 from app.problem import Problem
-from app.report import Emit, Event, Holder, Outcome, Revision, Run, Waited
+from app.report import Emit, Event, Holder, Outcome, PoolMode, Revision, Run, Waited
 from app.settings import Settings
 
 _FIRST_POLL_S, _LONGEST_POLL_S = 0.1, 1.0
@@ -70,6 +70,7 @@ class Runner:
         self._polls = 0
         self._warnings: list[str] = []
         self._ledger: Ledger | None = None
+        self._pool_mode: PoolMode | None = None
 
     async def look(self, control: Session) -> Facts:
         """Look at the database."""
@@ -81,7 +82,7 @@ class Runner:
         Raises:
             ReadOnlyDatabase: The lock would be of no use, and a replica has none.
         """
-        status.insist_on_writes(facts)
+        condition.insist_on_writes(facts)
         return lock.guard(
             session, lock_key=lock.key(facts.version_table), run_id=self.run_id, lease_s=self._settings.lease
         )
@@ -120,8 +121,7 @@ class Runner:
             self._ledger = ledger
         else:
             self._warnings.append(warning)
-        if before.pooler and await pooler.mode(control, self.database) == "transaction":
-            self._warnings.append(status.THROUGH_A_TRANSACTION_POOLER)
+        self._pool_mode = await pooler.mode(control, self.database) if before.pooler else None
 
     async def carries_out(
         self,
@@ -171,7 +171,7 @@ class Runner:
                 if problem is None and (lacking := missing(after)):
                     problem = ending.not_applied(work, lacking)
                 if problem is not None:
-                    await status.tell_of_broken_indexes(fresh, self._settings, after, problem)
+                    await condition.tell_of_broken_indexes(fresh, self._settings, after, problem)
                 await self._finishes(fresh, work, after, outcome, problem)
         except DatabaseUnavailable as gone:
             problem = problem or ending.problem(work, gone)
@@ -181,7 +181,7 @@ class Runner:
         ended = problem.slug if problem else outcome
         self._tell(Event("run.ended", {"outcome": ended, "duration_ms": self._elapsed_ms()}))
         if problem is not None:
-            problem.members["warnings"] = self._warnings
+            problem.members["warnings"] = self._told(after)
             raise problem
         return work, after
 
@@ -251,9 +251,12 @@ class Runner:
             started_at=self._started_at,
             duration_ms=self._elapsed_ms(),
             deployment=self._settings.deployment,
-            warnings=[*self._warnings, *status.warnings(after)],
+            warnings=self._told(after),
             request_id=self._call.request_id,
         )
+
+    def _told(self, facts: Facts) -> list[str]:
+        return [*self._warnings, *condition.warnings(facts, self._pool_mode)]
 
     def _tell(self, event: Event) -> None:
         self._emit(Event(event.name, {"run_id": str(self.run_id), "request_id": self._call.request_id, **event.fields}))

@@ -6,15 +6,14 @@ from typing import Any, Literal
 from uuid import UUID
 
 from app import report
-from app.database import catalog, connection, indexes, lock, pooler, url
+from app.database import catalog, connection, lock, pooler, url
 from app.database.catalog import Facts
 from app.database.connection import Session
 from app.database.ledger import Ledger
-from app.errors import DatabaseAhead, Diverged, HistoryMismatch, NotFound, ReadOnlyDatabase
-from app.migrator import revisions
+from app.errors import DatabaseAhead, Diverged, HistoryMismatch, NotFound
+from app.migrator import condition, revisions
 from app.migrator.revisions import History
-from app.problem import Problem
-from app.report import BrokenIndex, RecordedRunWithSteps, Revision, Runs, State, Status
+from app.report import RecordedRunWithSteps, Revision, Runs, State, Status
 from app.settings import Settings
 
 _RUNS_IN_STATUS = 5
@@ -26,12 +25,6 @@ _VERDICTS: dict[State, Literal["pass", "warn", "fail"]] = {
     "diverged": "fail",
 }
 """What GET /health says to each state."""
-
-THROUGH_A_TRANSACTION_POOLER = (
-    "The connection goes through a transaction pooler. Runs are safe there, but inside an autocommit block no limit "
-    "can be set: such a statement outlives a function that is killed, until the next run ends it. Better set "
-    "MIGRATION_DATABASE_URL to the direct (unpooled) connection string."
-)
 
 
 def ledger_of(settings: Settings, facts: Facts) -> Ledger:
@@ -123,7 +116,7 @@ async def status(settings: Settings, *, request_id: str) -> Status:
         lock_key = lock.key(facts.version_table)
         holder = await lock.holder(control, lock_key)
         runs = await ledger_of(settings, facts).runs(control, limit=_RUNS_IN_STATUS) if facts.ledger_exists else []
-        broken = await broken_indexes(control, settings, facts)
+        broken = await condition.broken_indexes(control, settings, facts)
         pool_mode = await pooler.mode(control, url.database(settings)) if facts.pooler else None
     return Status(
         state=found.state,
@@ -139,60 +132,9 @@ async def status(settings: Settings, *, request_id: str) -> Status:
             pool_mode=pool_mode,
         ),
         deployment=settings.deployment,
-        warnings=warnings(facts) + [THROUGH_A_TRANSACTION_POOLER] * (pool_mode == "transaction"),
+        warnings=condition.warnings(facts, pool_mode),
         request_id=request_id,
     )
-
-
-def warnings(facts: Facts) -> list[str]:
-    """What a caller should know about this database, whatever is done to it."""
-    found = []
-    if facts.in_recovery:
-        found.append("This server is a read-only replica; point the connection string at the primary.")
-    elif facts.read_only:
-        found.append("The database is set to take no writes (default_transaction_read_only).")
-    found += [_is_broken(index) for index in facts.broken_indexes]
-    return found
-
-
-def _is_broken(index: BrokenIndex) -> str:
-    return (
-        f"The index {index.name} is INVALID: its concurrent build failed or was interrupted. No query uses it, and "
-        "IF NOT EXISTS takes it for built."
-    )
-
-
-def insist_on_writes(facts: Facts) -> None:
-    """See that the database takes writes.
-
-    Raises:
-        ReadOnlyDatabase: It takes none.
-    """
-    if facts.in_recovery:
-        raise ReadOnlyDatabase("This server is a read-only replica (pg_is_in_recovery).")
-    if facts.read_only:
-        raise ReadOnlyDatabase("This database is set to take no writes (default_transaction_read_only).")
-
-
-async def broken_indexes(control: Session, settings: Settings, facts: Facts) -> list[BrokenIndex]:
-    """The INVALID indexes that a look has seen, with the revisions that began them, as far as the ledger knows."""
-    if facts.broken_indexes and facts.ledger_exists:
-        return await indexes.found(control, settings.ledger_schema)
-    return list(facts.broken_indexes)
-
-
-async def tell_of_broken_indexes(control: Session, settings: Settings, facts: Facts, problem: Problem) -> None:
-    """Name the INVALID indexes in a problem, and say what becomes of them."""
-    broken = await broken_indexes(control, settings, facts)
-    if not broken:
-        return
-    problem.members["broken_indexes"] = [index.model_dump() for index in broken]
-    begun = [index.name for index in broken if index.revision]
-    if begun and settings.drop_broken_indexes:
-        cure = f"The next run drops what its revision left ({', '.join(begun)}) before it builds it again."
-    else:
-        cure = f"Drop them before you call again: DROP INDEX CONCURRENTLY {', '.join(index.name for index in broken)};"
-    problem.hint = f"{problem.hint} INVALID indexes are in `broken_indexes`. {cure}"
 
 
 async def health(settings: Settings) -> report.Health:
@@ -208,7 +150,7 @@ async def health(settings: Settings) -> report.Health:
     # A monitor asks again by itself, and is told at once.
     async with connection.session(url.database(settings), patient=False) as control:
         found = await standing(control, settings, history)
-        broken = await broken_indexes(control, settings, found.facts)
+        broken = await condition.broken_indexes(control, settings, found.facts)
     verdict = _VERDICTS[found.state]
     return report.Health(
         status="warn" if broken and verdict == "pass" else verdict,
