@@ -245,6 +245,15 @@ async def end_leftovers(control: Session) -> list[str]:
     return [f"Ended backend {pid}, left behind by run {name.partition('/')[2]}." for pid, name, _ in ended]
 
 
+async def end_work_of(control: Session, run_id: UUID) -> None:
+    """End what a run's working backend is still at, so that a look at the database afterwards stays true."""
+    await control.execute(
+        f"SELECT pg_terminate_backend(w.pid, {_END_TIMEOUT_MS}) FROM pg_stat_activity w "
+        f"WHERE w.datname = current_database() AND w.application_name = {literal(working_name(run_id))} "
+        "AND w.state <> 'idle'"
+    )
+
+
 def working_name_pattern() -> str:
     """A regular expression for `connection.working_name` of any run."""
     return working_name(UUID(int=0)).replace(str(UUID(int=0)), "[0-9a-f-]{36}")

@@ -49,11 +49,12 @@ def engine(
 
     async def connect() -> connection.Connection:
         opened = await connection.connect(database, application_name=connection.working_name(run_id))
+        on_open(opened)
         if fence.session_is_ours:
             # Where the session is ours alone, autocommit blocks are covered too. An index build waits for old
             # transactions by design and blocks nobody, so a timeout of the role's would only leave it INVALID.
-            await opened.execute("SET client_connection_check_interval = 1000; SET lock_timeout = 0")
-        on_open(opened)
+            with fence.asking():
+                await opened.execute("SET client_connection_check_interval = 1000; SET lock_timeout = 0")
         return opened
 
     return create_async_engine(

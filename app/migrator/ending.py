@@ -26,8 +26,7 @@ def problem(work: Work, error: BaseException) -> Problem:
     members: dict[str, Any] = {
         "run_id": str(work.run_id),
         "revision": revision.revision if revision else None,
-        "applied": [step.model_dump() for step in work.applied],
-        "remaining": [each.model_dump() for each in work.remaining],
+        **so_far(work),
     }
     rolled_back = not work.left_something
     if isinstance(error, LockLost) or work.guard.lost.is_set():
@@ -71,6 +70,14 @@ def problem(work: Work, error: BaseException) -> Problem:
         case _:
             place = cause.place(error, revisions.folder(work.settings.script_location))
             return _failure(where, words, rolled_back=rolled_back, sqlstate=code, where=place, **members)
+
+
+def so_far(work: Work) -> dict[str, Any]:
+    """The members that say how far the run has got."""
+    return {
+        "applied": [step.model_dump() for step in work.applied],
+        "remaining": [revision.model_dump() for revision in work.remaining],
+    }
 
 
 def not_applied(work: Work, missing: list[Revision]) -> Problem:

@@ -32,6 +32,10 @@ async def migrate(call: Call, settings: Settings, *, turn: Turn, emit: Emit) -> 
             raise mismatch
         return history.pending(facts.heads, call.target)
 
+    def missing(after: Facts) -> list[Revision]:
+        # A run that has lost its lock may find what another deployment's has done meanwhile.
+        return history.pending(after.heads, call.target) if all(map(history.knows, after.heads)) else todo
+
     try:
         async with turn.taken(runner.wait_s) as runner.waited_s, connection.session(runner.database) as session:
             before = await runner.look(session)
@@ -56,7 +60,7 @@ async def migrate(call: Call, settings: Settings, *, turn: Turn, emit: Emit) -> 
                     guard=guard,
                     before=before,
                     pending=todo,
-                    missing=lambda after: history.pending(after.heads, call.target),
+                    missing=missing,
                 )
             return runner.upgraded(before, work, after)
     except (LockHeld, HistoryMismatch) as refusal:

@@ -17,7 +17,7 @@ from app.database.connection import Session
 from app.database.ledger import Attempt, Ledger, new_run_id, unwritable
 from app.database.lock import Guard
 from app.database.url import Database
-from app.errors import DatabaseUnavailable, LockHeld, PermissionDenied
+from app.errors import DatabaseUnavailable, LockHeld, LockLost, PermissionDenied
 from app.migrator import condition, deadline, ending, status, watch
 from app.migrator.turn import Turn, held
 from app.migrator.work import Apply, Work
@@ -167,11 +167,10 @@ class Runner:
         try:
             # On a fresh connection: what was used so far may have gone silent during a long run.
             async with asyncio.timeout(self._time_to_read_back_s()), connection.session(self.database) as fresh:
-                after = await self.look(fresh)
-                if problem is None and (lacking := missing(after)):
-                    problem = ending.not_applied(work, lacking)
                 if problem is not None:
-                    await condition.tell_of_broken_indexes(fresh, self._settings, after, problem)
+                    await lock.end_work_of(fresh, self.run_id)
+                after = await self.look(fresh)
+                problem = await self._believes(fresh, work, problem, after, missing(after))
                 await self._finishes(fresh, work, after, outcome, problem)
         except DatabaseUnavailable as gone:
             problem = problem or ending.problem(work, gone)
@@ -184,6 +183,20 @@ class Runner:
             problem.members["warnings"] = self._told(after)
             raise problem
         return work, after
+
+    async def _believes(
+        self, fresh: Session, work: Work, problem: Problem | None, after: Facts, missing: list[Revision]
+    ) -> Problem | None:
+        """What the run's end is, now that the database has been read back."""
+        if problem is None:
+            return ending.not_applied(work, missing) if missing else None
+        work.learns_what_is_missing(missing)
+        if work.pending and not missing and isinstance(problem, DatabaseUnavailable | LockLost):
+            self._warnings.append(f"{problem.detail} But read back, the database is at the target.")
+            return None
+        problem.members |= ending.so_far(work)
+        await condition.tell_of_broken_indexes(fresh, self._settings, after, problem)
+        return problem
 
     def _time_to_read_back_s(self) -> float | None:
         left_s = self._deadline.left_to_answer_s

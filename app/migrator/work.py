@@ -190,6 +190,13 @@ class Work:
         self.running, self.tries, self._forgiven = None, 0, None
         self.emit(Event("revision.applied", step.model_dump()))
 
+    def learns_what_is_missing(self, missing: list[Revision]) -> None:
+        """Believe the database, read back, rather than what was heard of it: the answer to a COMMIT may be lost."""
+        lacking = {revision.revision for revision in missing}
+        for revision in self.remaining:
+            if revision.revision not in lacking:
+                self.ends(revision)
+
     def _elapsed_ms(self) -> int:
         return round((time.perf_counter() - self._clock) * 1000)
 
