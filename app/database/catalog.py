@@ -1,15 +1,14 @@
-"""What the database says about itself: its revision, its server, who stands in the way."""
+"""What the database says about itself: its revision, its server."""
 
 import json
 from dataclasses import dataclass
-from uuid import UUID
 
 import asyncpg
 
 from app.database import indexes
-from app.database.connection import Session, working_name
+from app.database.connection import Session
 from app.database.simple_query import ResultSet, literal
-from app.report import Blocker, BrokenIndex
+from app.report import BrokenIndex
 
 VERSION_TABLE = "alembic_version"
 _LOOK_LOCK_TIMEOUT_MS = 2000
@@ -75,37 +74,3 @@ async def look(control: Session, *, ledger_schema: str) -> Facts:
         read_only=facts["read_only"],
         broken_indexes=tuple(BrokenIndex(**each) for each in facts["broken_indexes"]),
     )
-
-
-async def blockers(control: Session, run_id: UUID) -> list[Blocker]:
-    """Who a run's working backend waits for at this moment."""
-    rows = await control.execute(
-        "SELECT DISTINCT b.pid, b.application_name, b.state, "
-        "(extract(epoch FROM clock_timestamp() - b.query_start) * 1000)::bigint "
-        "FROM pg_stat_activity w CROSS JOIN LATERAL unnest(pg_blocking_pids(w.pid)) AS blocking(pid) "
-        f"JOIN pg_stat_activity b ON b.pid = blocking.pid WHERE {_works_for(run_id)}"
-    )
-    return [
-        Blocker(pid=pid, application_name=name or None, state=state, query_age_ms=age) for pid, name, state, age in rows
-    ]
-
-
-async def is_at_work(control: Session, run_id: UUID) -> bool:
-    """Whether PostgreSQL is at work on a statement of the run, rather than waiting for its client."""
-    rows = await control.execute(
-        f"SELECT count(*) FROM pg_stat_activity w WHERE {_works_for(run_id)} AND w.state = 'active' "
-        "AND w.wait_event_type IS DISTINCT FROM 'Client'"
-    )
-    return bool(rows[0][0])
-
-
-async def cancel(control: Session, run_id: UUID) -> None:
-    """Cancel the statement that a run's working backend is at."""
-    await control.execute(
-        f"SELECT pg_cancel_backend(w.pid) FROM pg_stat_activity w WHERE {_works_for(run_id)} AND w.state = 'active'"
-    )
-
-
-def _works_for(run_id: UUID) -> str:
-    """The condition for a run's working backend: its name, which holds behind a pooler too."""
-    return f"w.application_name = {literal(working_name(run_id))} AND w.datname = current_database()"

@@ -8,7 +8,6 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
-from uuid import UUID
 
 import asyncpg
 from asyncpg.exceptions import TargetServerAttributeNotMatched
@@ -34,11 +33,6 @@ _PATIENCE_S = 8
 """Once this has passed since the first attempt to connect, no further one is made, however few they were."""
 _ANSWER_TIMEOUT_S = 15
 """A session's statements are short; what takes longer is a network that has gone silent."""
-
-
-def working_name(run_id: UUID) -> str:
-    """application_name of the connection that revisions of this run run on."""
-    return f"migrate/{run_id}"
 
 
 async def connect(database: Database, *, application_name: str, patient: bool = True) -> Connection:

@@ -15,7 +15,7 @@ from uuid import UUID
 
 import asyncpg
 
-from app.database import connection, indexes, simple_query
+from app.database import backends, indexes, simple_query
 from app.database.lock import GUARD_LOST
 from app.database.simple_query import ResultSet, literal
 from app.errors import LockLost
@@ -29,6 +29,8 @@ class Fence:
     """A statement that fails once the guard is gone: `lock.Guard.fence`."""
     settings: str
     """SET LOCAL statements for the start of each transaction."""
+    mark: str
+    """What a statement begins with that runs outside of a transaction."""
     session_is_ours: bool
     """No pooler stands between, so that what a session sets is not left behind for a stranger."""
     remaining_s: Callable[[], float]
@@ -108,7 +110,7 @@ def around(
     return Fence(
         check=check,
         settings=(
-            f"SET LOCAL application_name = {literal(connection.working_name(run_id))}; "
+            f"SET LOCAL application_name = {literal(backends.working_name(run_id))}; "
             # A frozen function must not sit on table locks for longer than its run may last.
             f"SET LOCAL idle_in_transaction_session_timeout = {lease_ms}; "
             # DDL that waits for a table makes every reader queue behind it.
@@ -116,6 +118,7 @@ def around(
             # The statement of a client that was killed ends in a second, instead of running to its end.
             "SET LOCAL client_connection_check_interval = 1000"
         ),
+        mark=backends.mark(run_id),
         session_is_ours=not pooler,
         remaining_s=remaining_s,
     )

@@ -198,6 +198,13 @@ class Ledger:
             **_recorded(json.loads(row)), steps=[_recorded_step(json.loads(step)) for (step,) in steps.rows]
         )
 
+    async def applied_by(self, control: Session, run_id: UUID) -> list[str]:
+        """The revisions that a run has applied."""
+        rows = await control.execute(
+            f"SELECT revision FROM {self._schema}.step WHERE run_id = {literal(run_id)} AND direction = 'upgrade'"
+        )
+        return [revision for (revision,) in rows]
+
     async def parents(self, control: Session) -> dict[str, tuple[str, ...]]:
         """Every revision that the ledger saw applied, with the revisions it came after."""
         rows = await control.execute(

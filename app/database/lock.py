@@ -21,14 +21,13 @@ from uuid import UUID
 
 import asyncpg
 
-from app.database.connection import Session, working_name
+from app.database.connection import Session
 from app.database.simple_query import literal
-from app.errors import DatabaseUnavailable, LockHeld
+from app.errors import DatabaseUnavailable
 from app.report import Holder
 
 _BEATS_PER_LEASE = 3
 _PAUSE_BETWEEN_BEATS_S = 0.5
-_END_TIMEOUT_MS = 5000
 _NAME_LENGTH = 63
 """PostgreSQL cuts application_name at NAMEDATALEN - 1 bytes."""
 
@@ -213,47 +212,3 @@ async def holder(control: Session, lock_key: int) -> Holder | None:
         revision=shown["revision"] if shown else None,
         progress=shown["progress"] if shown else None,
     )
-
-
-async def end_leftovers(control: Session) -> list[str]:
-    """End the working backends of runs whose guard is gone; the sentences that report it.
-
-    Such a backend may still hold table locks, and may commit in the moment before its fence would stop it;
-    after this it can do neither. A live run of another history in the same database keeps its guard, and so
-    is left alone. A backend that is idle outside of a transaction has nothing to commit: behind a pooler it
-    merely wears the name of its last client.
-
-    Raises:
-        LockHeld: A backend did not end within five seconds.
-    """
-    ended = await control.execute(
-        f"SELECT w.pid, w.application_name, pg_terminate_backend(w.pid, {_END_TIMEOUT_MS}) "
-        "FROM pg_stat_activity w "
-        "WHERE w.datname = current_database() AND w.usename = current_user AND w.state <> 'idle' "
-        f"AND w.application_name ~ {literal('^' + working_name_pattern() + '$')} "
-        "AND NOT EXISTS (SELECT FROM pg_locks l JOIN pg_stat_activity g ON g.pid = l.pid "
-        "WHERE l.locktype = 'advisory' AND l.granted AND l.database = w.datid "
-        "AND starts_with(g.application_name, w.application_name || ' '))"
-    )
-    for pid, name, gone in ended:
-        if not gone:
-            raise LockHeld(
-                f"Backend {pid} of the earlier run {name} does not end.",
-                holder=Holder(pid=pid, run_id=UUID(name.partition("/")[2])).model_dump(mode="json"),
-                waited_ms=_END_TIMEOUT_MS,
-            )
-    return [f"Ended backend {pid}, left behind by run {name.partition('/')[2]}." for pid, name, _ in ended]
-
-
-async def end_work_of(control: Session, run_id: UUID) -> None:
-    """End what a run's working backend is still at, so that a look at the database afterwards stays true."""
-    await control.execute(
-        f"SELECT pg_terminate_backend(w.pid, {_END_TIMEOUT_MS}) FROM pg_stat_activity w "
-        f"WHERE w.datname = current_database() AND w.application_name = {literal(working_name(run_id))} "
-        "AND w.state <> 'idle'"
-    )
-
-
-def working_name_pattern() -> str:
-    """A regular expression for `connection.working_name` of any run."""
-    return working_name(UUID(int=0)).replace(str(UUID(int=0)), "[0-9a-f-]{36}")

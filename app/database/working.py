@@ -22,7 +22,7 @@ from sqlalchemy.dialects.postgresql import asyncpg as dialect
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.util import await_only
 
-from app.database import connection, indexes, simple_query
+from app.database import backends, connection, indexes, simple_query
 from app.database.fence import Fence
 from app.database.simple_query import ResultSet
 from app.database.url import Database
@@ -48,7 +48,9 @@ def engine(
     """
 
     async def connect() -> connection.Connection:
-        opened = await connection.connect(database, application_name=connection.working_name(run_id))
+        # A pooler would leave the run's name on the backend, for strangers to wear.
+        name = backends.working_name(run_id) if fence.session_is_ours else connection.CONTROL
+        opened = await connection.connect(database, application_name=name)
         on_open(opened)
         if fence.session_is_ours:
             # Where the session is ours alone, autocommit blocks are covered too. An index build waits for old
@@ -122,6 +124,10 @@ class _Connection(dialect.AsyncAdapt_asyncpg_connection):
         else:
             await self.begin()
 
+    def marked(self, operation: str) -> str:
+        """The statement as it shows outside of a transaction, so that it can be told whose it is."""
+        return self._fence.mark + operation
+
     async def clear_the_way_for(self, wanted: indexes.Build) -> None:
         """Before a concurrent build: put it on record, and drop what an interrupted one of this revision left.
 
@@ -132,7 +138,7 @@ class _Connection(dialect.AsyncAdapt_asyncpg_connection):
         looked = f"{indexes.before(wanted, fence.builds)}; {fence.before_a_statement}"
         left = (await fence.send(self._connection, looked))[0].rows
         for name in indexes.to_drop(left, fence.builds):
-            await fence.send(self._connection, f"DROP INDEX CONCURRENTLY {name}")
+            await fence.send(self._connection, f"{fence.mark}DROP INDEX CONCURRENTLY {name}")
             fence.dropped.append(name)
 
     @contextlib.asynccontextmanager
@@ -238,6 +244,8 @@ class _Cursor(dialect.AsyncAdapt_asyncpg_cursor):
 
     async def _prepare_and_execute(self, operation: str, parameters: Sequence[Any] | None) -> None:
         adapted = self._adapt_connection
+        if adapted.isolation_level == "autocommit":
+            operation = adapted.marked(operation)
         if parameters or self.server_side or _wants_types(operation):
             async with adapted.watching_for_a_commit(), self._alone(operation):
                 await super()._prepare_and_execute(operation, parameters)  # type: ignore[no-untyped-call]  # as above

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import asyncpg
 
-from app.database import connection, lock, pooler
+from app.database import backends, connection, lock, pooler
 from app.database.catalog import Facts
 from app.database.connection import Session
 from app.database.ledger import Attempt, Ledger, new_run_id, unwritable
@@ -111,7 +111,7 @@ class Runner:
 
     async def ends_what_dead_runs_left(self, control: Session) -> None:
         """End the backends of dead runs; only then what the database says of its version stays true."""
-        self._warnings += await lock.end_leftovers(control)
+        self._warnings += await backends.end_leftovers(control)
 
     async def goes_on_record(self, control: Session, before: Facts) -> None:
         """Put the run on record, and tell what a pooler between us and the database takes away."""
@@ -168,7 +168,7 @@ class Runner:
             # On a fresh connection: what was used so far may have gone silent during a long run.
             async with asyncio.timeout(self._time_to_read_back_s()), connection.session(self.database) as fresh:
                 if problem is not None:
-                    await lock.end_work_of(fresh, self.run_id)
+                    await backends.end_work_of(fresh, self.run_id)
                 after = await self.look(fresh)
                 problem = await self._believes(fresh, work, problem, after, missing(after))
                 await self._finishes(fresh, work, after, outcome, problem)
@@ -190,8 +190,9 @@ class Runner:
         """What the run's end is, now that the database has been read back."""
         if problem is None:
             return ending.not_applied(work, missing) if missing else None
-        work.learns_what_is_missing(missing)
-        if work.pending and not missing and isinstance(problem, DatabaseUnavailable | LockLost):
+        if work.ledger is not None:
+            work.learns_what_it_applied(await work.ledger.applied_by(fresh, self.run_id))
+        if work.applied and not work.remaining and not missing and isinstance(problem, DatabaseUnavailable | LockLost):
             self._warnings.append(f"{problem.detail} But read back, the database is at the target.")
             return None
         problem.members |= ending.so_far(work)

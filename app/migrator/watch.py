@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 
 import asyncpg
 
-from app.database import catalog, connection
+from app.database import backends, connection
 from app.database.connection import Session
 from app.database.lock import Guard
 from app.database.url import Database
@@ -137,7 +137,7 @@ async def _end_in_time(work: Work, control: _Control) -> None:
     grace_s = _SHARE_OF_MARGIN * work.deadline.margin_s
     with contextlib.suppress(*_NO_ANSWER):
         async with asyncio.timeout(grace_s):
-            await control.ask(lambda session: catalog.cancel(session, work.run_id))
+            await control.ask(lambda session: backends.cancel(session, work.run_id))
     await asyncio.sleep(max(work.deadline.left_to_work_s + grace_s, 0))
     work.abandon()
 
@@ -151,10 +151,10 @@ async def _notice_silence(work: Work, control: _Control) -> None:
         if asked_at is None or time.monotonic() - asked_at < lease_s:
             continue
         with contextlib.suppress(*_NO_ANSWER):
-            if await control.ask(lambda session: catalog.is_at_work(session, work.run_id)):
+            if await control.ask(lambda session: backends.is_at_work(session, work.run_id)):
                 continue
             await asyncio.sleep(_LOOK_AGAIN_S)  # the answer may have been on its way
-            at_work = await control.ask(lambda session: catalog.is_at_work(session, work.run_id))
+            at_work = await control.ask(lambda session: backends.is_at_work(session, work.run_id))
             if work.asked_at == asked_at and not at_work:
                 work.abandon()
 
@@ -165,5 +165,5 @@ async def _see_blockers(work: Work, control: _Control) -> None:
         await asyncio.sleep(work.settings.lock_timeout / _LOOKS_PER_LOCK_TIMEOUT)
         if work.is_worth_watching:
             with contextlib.suppress(*_NO_ANSWER):
-                seen = await control.ask(lambda session: catalog.blockers(session, work.run_id))
+                seen = await control.ask(lambda session: backends.blockers(session, work.run_id))
                 work.blockers = seen or work.blockers

@@ -190,11 +190,10 @@ class Work:
         self.running, self.tries, self._forgiven = None, 0, None
         self.emit(Event("revision.applied", step.model_dump()))
 
-    def learns_what_is_missing(self, missing: list[Revision]) -> None:
-        """Believe the database, read back, rather than what was heard of it: the answer to a COMMIT may be lost."""
-        lacking = {revision.revision for revision in missing}
+    def learns_what_it_applied(self, steps: list[str]) -> None:
+        """Believe the ledger rather than what was heard of a COMMIT, whose answer may be lost."""
         for revision in self.remaining:
-            if revision.revision not in lacking:
+            if revision.revision in steps:
                 self.ends(revision)
 
     def _elapsed_ms(self) -> int:

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.database import connection, fence, lock, url, working
+from app.database import backends, connection, fence, lock, url, working
 from app.database.connection import Session
 from app.database.ledger import new_run_id
 from app.database.lock import Guard
@@ -356,11 +356,11 @@ async def test_the_working_backend_of_a_dead_run_is_ended_and_gone_and_named(
     dead = new_run_id()
     leftover = pose_as_a_working_backend(database, dead)
     async with connection.session(address()) as session:
-        assert await lock.end_leftovers(session) == [
+        assert await backends.end_leftovers(session) == [
             f"Ended backend {leftover.info.backend_pid}, left behind by run {dead}."
         ]
         assert not is_alive(database, leftover)
-        assert await lock.end_leftovers(session) == []
+        assert await backends.end_leftovers(session) == []
     assert database.value("SELECT to_regclass('leftover')") is None
     leftover.close()
 
@@ -382,7 +382,7 @@ async def test_a_leftover_that_is_in_a_statement_is_ended_too(
         what="sleep",
     )
     async with connection.session(address()) as session:
-        assert len(await lock.end_leftovers(session)) == 1
+        assert len(await backends.end_leftovers(session)) == 1
     assert not is_alive(database, leftover)
     await sleeping
 
@@ -393,7 +393,7 @@ async def test_a_live_run_of_another_history_in_the_same_database_is_left_alone(
     other = new_run_id()
     async with hold(lock_key=lock.key("shop.alembic_version"), run_id=other), connection.session(address()) as session:
         live = pose_as_a_working_backend(database, other)
-        assert await lock.end_leftovers(session) == []
+        assert await backends.end_leftovers(session) == []
         assert is_alive(database, live)
         live.close()
 
@@ -406,7 +406,7 @@ async def test_a_pooled_backend_that_idles_under_the_name_of_a_run_is_left_alone
         stranger.execute("SET application_name = 'migrate/not-a-run'")
         stranger.execute("BEGIN")
         async with connection.session(address()) as session:
-            assert await lock.end_leftovers(session) == []
+            assert await backends.end_leftovers(session) == []
         assert is_alive(database, pooled)
         assert is_alive(database, stranger)
 
@@ -417,7 +417,7 @@ async def test_a_leftover_in_another_database_is_none_of_our_business(
     with database.server.database() as other:
         theirs = pose_as_a_working_backend(other, new_run_id())
         async with connection.session(address()) as session:
-            assert await lock.end_leftovers(session) == []
+            assert await backends.end_leftovers(session) == []
         assert is_alive(other, theirs)
         theirs.close()
 

@@ -103,7 +103,7 @@ async def test_what_an_interrupted_reindex_leaves_is_dropped_before_the_next(
             call = asyncio.create_task(client.post("/migrate", headers=APPLY))
             await asyncio.to_thread(until, lambda: (left, False) in indexes(database), what="two indexes")
             database.execute(
-                "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query LIKE 'REINDEX%' "
+                "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query LIKE '/* migrate/%REINDEX%' "
                 "AND datname = current_database()"
             )
             answer = await call
@@ -191,7 +191,7 @@ async def test_the_rebuild_of_a_dead_run_s_index_through_op_create_index(
             call = asyncio.create_task(client.post("/migrate", headers=APPLY))
             dropping = (
                 "SELECT count(*) FROM pg_stat_activity "
-                "WHERE query LIKE 'DROP INDEX CONCURRENTLY%' AND datname = current_database()"
+                "WHERE query LIKE '/* migrate/%DROP INDEX CONCURRENTLY%' AND datname = current_database()"
             )
             await asyncio.to_thread(
                 until, lambda: database.value(dropping) or call.done(), what="the way to be cleared"

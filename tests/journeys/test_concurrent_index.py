@@ -35,7 +35,7 @@ def test_an_index_is_built_concurrently_while_others_poll_for_the_lock(
         try:
             until(
                 lambda: database.execute(
-                    "SELECT pid FROM pg_stat_activity WHERE query LIKE 'CREATE INDEX CONCURRENTLY%' "
+                    "SELECT pid FROM pg_stat_activity WHERE query LIKE '/* migrate/% CREATE INDEX CONCURRENTLY%' "
                     "AND wait_event_type = 'Lock' AND datname = current_database()"
                 ),
                 seconds=20,

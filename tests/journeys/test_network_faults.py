@@ -164,7 +164,7 @@ async def test_silence_right_after_the_login_of_the_working_connection_is_notice
 
 @pytest.mark.parametrize(
     ("fault", "happens_once", "latency_s"),
-    [(Proxy.cut, lock_is_held, 0.1), (Proxy.refuse, lock_is_held, 0.25), (Proxy.refuse, is_on_record, 0.1)],
+    [(Proxy.cut, lock_is_held, 0.25), (Proxy.refuse, lock_is_held, 0.25), (Proxy.refuse, is_on_record, 0.1)],
     ids=["cut while the lock is granted", "refused with the lock held", "refused with the run on record"],
 )
 async def test_a_fault_before_the_first_revision_changes_nothing_and_leaves_a_free_lock(
