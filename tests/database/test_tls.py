@@ -1,141 +1,133 @@
 """TLS as libpq understands it, tried on a real PostgreSQL behind a server that speaks TLS in front of it."""
 
-import asyncio
-import contextlib
 import ssl
-import subprocess
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from app.database import connection, url
-from app.errors import TlsFailed
+from app.errors import DatabaseUnavailable, NotConfigured, TlsFailed
 from app.settings import Settings
 from tests.servers import Database
+from tests.tls import Certificates, certify, front
 
-SSL_REQUEST = b"\0\0\0\x08\x04\xd2\x16\x2f"
-"""PostgreSQL manual, "Message Formats": a client asks for TLS before it says anything else."""
-
-
-@dataclass(frozen=True)
-class Certificates:
-    """A root, and a server's certificate that it signed for the name `localhost`."""
-
-    root: Path
-    other_root: Path
-    server: Path
-    key: Path
+NOT_LOCAL = "0.0.0.0"
+"""Leads to this machine on Linux, and is none of the names by which a host is known to be local."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    folder = tmp_path_factory.mktemp("certificates")
-    made = Certificates(*(folder / name for name in ("root.pem", "other.pem", "server.pem", "server.key")))
-
-    def certify(name: str, out: Path, key: Path, *options: str) -> None:
-        subprocess.run(
-            [
-                *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
-                *("-days", "1", "-subj", f"/CN={name}", "-out", str(out), "-keyout", str(key), *options),
-            ],
-            check=True,
-            capture_output=True,
-        )
-
-    root_key = folder / "root.key"
-    certify("root.example", made.root, root_key, "-addext", "keyUsage=critical,keyCertSign")
-    certify("other.example", made.other_root, folder / "other.key", "-addext", "keyUsage=critical,keyCertSign")
-    signed = ("-CA", str(made.root), "-CAkey", str(root_key), "-addext", "basicConstraints=critical,CA:FALSE")
-    certify("localhost", made.server, made.key, *signed, "-addext", "subjectAltName=DNS:localhost")
-    return made
+    return certify(tmp_path_factory.mktemp("certificates"))
 
 
-@asynccontextmanager
-async def speaking_tls(database: Database, certificates: Certificates) -> AsyncIterator[int]:
-    """A port where PostgreSQL is reached through TLS and in no other way."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificates.server, certificates.key)
-    address, socket = database.address, str(database.address.query.get("host", ""))
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ssl.SSLError, OSError, EOFError):
-            try:
-                if await reader.readexactly(8) != SSL_REQUEST:
-                    return
-                writer.write(b"S")
-                await writer.start_tls(context)
-                port = address.port or 5432
-                far_reader, far_writer = await (
-                    asyncio.open_unix_connection(f"{socket}/.s.PGSQL.{port}")
-                    if socket
-                    else asyncio.open_connection(address.host, port)
-                )
-                async with asyncio.TaskGroup() as both:
-                    both.create_task(hand_on(reader, far_writer))
-                    both.create_task(hand_on(far_reader, writer))
-            finally:
-                writer.close()
-
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        yield server.sockets[0].getsockname()[1]
-
-
-async def hand_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(ssl.SSLError, OSError):
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-    writer.close()
-
-
-async def answer(
-    database: Database, certificates: Certificates, host: str, query: str, root: Path | None = None
-) -> object:
-    """What `SELECT 1` answers over a connection made with these parameters."""
-    async with speaking_tls(database, certificates) as port:
-        address = database.address.set(host=host, port=port, query={})
+async def travels(
+    database: Database,
+    certificates: Certificates | None,
+    query: str,
+    root: Path | str | None = None,
+    *,
+    host: str = "localhost",
+    plain: bool = False,
+) -> str:
+    """How a connection with these parameters gets to the database: "TLS" or "plain"."""
+    async with front(database, certificates, plain=plain) as opened:
+        address = database.address.set(host=host, port=opened.port, query={})
         text = address.render_as_string(hide_password=False) + query
         settings = Settings(database_url=text, ssl_root_cert=str(root) if root else None)
-        async with connection.session(url.database(settings)) as session:
-            return (await session.execute("SELECT 1"))[0][0]
+        async with connection.session(url.database(settings), patient=False) as session:
+            assert await session.execute("SELECT 1") == [(1,)]
+        (encrypted,) = opened.encrypted
+        return "TLS" if encrypted else "plain"
 
 
-@pytest.mark.parametrize("mode", ["prefer", "require"])
-async def test_without_verification_any_certificate_will_do(
+REFUSED, UNAVAILABLE = TlsFailed.slug, DatabaseUnavailable.slug
+MEANINGS = {
+    #  the server speaks TLS only, and the root is
+    #                right  another, or right  | the server  | the server takes both,
+    #                       for another name   | has no TLS  | and no root is known
+    "disable": (UNAVAILABLE, UNAVAILABLE, UNAVAILABLE, "plain", "plain"),
+    "allow": ("TLS", "TLS", "TLS", "plain", "plain"),
+    "prefer": ("TLS", "TLS", "TLS", "plain", "TLS"),
+    "require": ("TLS", REFUSED, "TLS", REFUSED, "TLS"),  # verifies where a root is given, as verify-ca does
+    "verify-ca": ("TLS", REFUSED, "TLS", REFUSED, REFUSED),
+    "verify-full": ("TLS", REFUSED, REFUSED, REFUSED, REFUSED),
+}
+"""PostgreSQL manual, "SSL Support", table "SSL Mode Descriptions"."""
+
+
+@pytest.mark.parametrize("mode", MEANINGS)
+async def test_each_sslmode_means_what_it_means_to_libpq(
     database: Database, certificates: Certificates, mode: str
 ) -> None:
-    assert await answer(database, certificates, "127.0.0.1", f"?sslmode={mode}") == 1
+    query, root = f"?sslmode={mode}", certificates.root
+
+    async def outcome(server: Certificates | None, root: Path | None, host: str, *, plain: bool) -> str:
+        try:
+            return await travels(database, server, query, root, host=host, plain=plain)
+        except DatabaseUnavailable as problem:
+            return problem.slug
+
+    assert MEANINGS[mode] == (
+        await outcome(certificates, root, "localhost", plain=False),
+        await outcome(certificates, certificates.other_root, "localhost", plain=False),
+        await outcome(certificates, root, "127.0.0.1", plain=False),
+        await outcome(None, root, "localhost", plain=True),
+        await outcome(certificates, None, "localhost", plain=True),
+    )
 
 
-@pytest.mark.parametrize("query", ["?sslmode=verify-full", "?sslmode=verify-ca", "?sslmode=require", ""])
-async def test_the_right_root_and_the_right_name_are_let_through(
-    database: Database, certificates: Certificates, query: str
-) -> None:
-    assert await answer(database, certificates, "localhost", query, certificates.root) == 1
-
-
-@pytest.mark.parametrize("mode", ["verify-full", "verify-ca", "require"])  # require verifies where a root is given
-async def test_a_certificate_of_another_root_is_refused(
-    database: Database, certificates: Certificates, mode: str
-) -> None:
-    with pytest.raises(TlsFailed, match="localhost"):
-        await answer(database, certificates, "localhost", f"?sslmode={mode}", certificates.other_root)
-
-
-async def test_a_certificate_for_another_name_is_refused_by_verify_full_alone(
+async def test_without_an_sslmode_a_remote_host_is_reached_through_tls_only(
     database: Database, certificates: Certificates
 ) -> None:
-    with pytest.raises(TlsFailed, match=r"127\.0\.0\.1") as refused:
-        await answer(database, certificates, "127.0.0.1", "?sslmode=verify-full", certificates.root)
-    assert "MIGRATION_SSL_ROOT_CERT" in refused.value.hint
-    assert await answer(database, certificates, "127.0.0.1", "?sslmode=verify-ca", certificates.root) == 1
+    assert await travels(database, certificates, "", host=NOT_LOCAL, plain=True) == "TLS"
+    assert await travels(database, certificates, "", certificates.root, host=NOT_LOCAL, plain=True) == "TLS"
+    with pytest.raises(TlsFailed, match="does not speak TLS"):
+        await travels(database, None, "", host=NOT_LOCAL, plain=True)
+    with pytest.raises(TlsFailed, match="certificate"):
+        await travels(database, certificates, "", certificates.other_root, host=NOT_LOCAL, plain=True)
 
 
-async def test_a_certificate_that_the_system_does_not_know_is_refused(
+async def test_the_root_may_come_as_text_in_whatever_shape_a_dashboard_keeps_it(
     database: Database, certificates: Certificates
 ) -> None:
+    text = certificates.root.read_text()
+    both = certificates.other_root.read_text() + text
+    for given in (text, text.replace("\n", "\\n"), text.replace("\n", " "), f'"{text.replace("\n", "\r\n")}"', both):
+        assert await travels(database, certificates, "?sslmode=verify-full", given) == "TLS"
     with pytest.raises(TlsFailed):
-        await answer(database, certificates, "localhost", "?sslmode=verify-full")
+        await travels(database, certificates, "?sslmode=verify-full", certificates.other_root.read_text())
+
+
+async def test_the_refusal_of_a_chain_carries_openssls_words_and_the_cure(
+    database: Database, certificates: Certificates
+) -> None:
+    for root in (None, certificates.other_root):
+        with pytest.raises(TlsFailed, match=r"self.signed certificate in certificate chain") as refused:
+            await travels(database, certificates, "?sslmode=verify-full", root)
+        assert "MIGRATION_SSL_ROOT_CERT" in refused.value.hint
+        assert "sslmode=require" in refused.value.hint
+        assert refused.value.retryable is False
+    # The second half of the cure: without the variable `require` does not look at the chain.
+    assert await travels(database, certificates, "?sslmode=require") == "TLS"
+
+
+async def test_the_refusal_of_a_name_says_which_name_to_use(database: Database, certificates: Certificates) -> None:
+    with pytest.raises(TlsFailed, match=r"not valid for '127\.0\.0\.1'") as refused:
+        await travels(database, certificates, "?sslmode=verify-full", certificates.root, host="127.0.0.1")
+    assert "host name" in refused.value.hint
+    assert "MIGRATION_SSL_ROOT_CERT" not in refused.value.hint
+
+
+async def test_the_systems_roots_verify_the_name_too_since_anybody_has_a_certificate_of_theirs(
+    database: Database, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(TlsFailed, match="certificate"):
+        await travels(database, certificates, "?sslrootcert=system", plain=True)
+    with pytest.raises(NotConfigured, match="sslmode=verify-full"):
+        await travels(database, certificates, "?sslrootcert=system&sslmode=verify-ca")
+    # Here the root of the test is among the system's.
+    monkeypatch.setenv(ssl.get_default_verify_paths().openssl_cafile_env, str(certificates.root))
+    for query in ("?sslrootcert=system", "?sslmode=verify-full"):
+        assert await travels(database, certificates, query) == "TLS"
+        with pytest.raises(TlsFailed, match="not valid for"):
+            await travels(database, certificates, query, host="127.0.0.1")
