@@ -151,10 +151,14 @@ async def test_silence_right_after_the_login_of_the_working_connection_is_notice
 ) -> None:
     history = write_history(a1="op.execute('CREATE TABLE a (id int)')")
     through = settings(history, database_url=proxy.database.url, lease=LEASE_S)
-    proxy.latency_s = 0.1
+    proxy.latency_s = 0.1  # so that the answer is still on its way when the silence begins
+
+    def silence_in_a_quick_network() -> None:
+        proxy.mute(WORKING)
+        proxy.latency_s = 0
 
     told = await struck(
-        through, lambda: proxy.mute(WORKING), when=lambda: has_answered_once(database), otherwise=proxy.cut
+        through, silence_in_a_quick_network, when=lambda: has_answered_once(database), otherwise=proxy.cut
     )
     assert revisions(told.problem(UNAVAILABLE), "remaining") == ["a1"]
     assert told.after_s < LEASE_S + SPARE_S
