@@ -31,6 +31,8 @@ _CONNECT_ERRORS = (OSError, asyncpg.PostgresError, *DRIVER_ERRORS, ValueError)
 _CLOSE_TIMEOUT_S = 2
 _PATIENCE_S = 8
 """Once this has passed since the first attempt to connect, no further one is made, however few they were."""
+_KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
+"""Ask after ten silent seconds, then every five; three without an answer are the end."""
 _ANSWER_TIMEOUT_S = 15
 """A session's statements are short; what takes longer is a network that has gone silent."""
 
@@ -76,12 +78,33 @@ async def _attempt(database: Database, application_name: str) -> Connection:
         except (OSError, asyncpg.CannotConnectNowError, TargetServerAttributeNotMatched) as error:
             failures.append(error)
         else:
+            _keep_alive(_socket_of(opened))
             return opened
     # What passes is worth another attempt, and that a standby is no primary says less than why the primary is away.
     raise min(
         failures,
         key=lambda error: (not unreachable.pauses_after(error), isinstance(error, TargetServerAttributeNotMatched)),
     )
+
+
+def _socket_of(connection: Connection) -> socket.socket:
+    private: Any = connection  # asyncpg has no public way to its socket
+    wire: socket.socket = private._transport.get_extra_info("socket")  # noqa: SLF001 – as above
+    return wire
+
+
+def _keep_alive(wire: socket.socket) -> None:
+    """Have the kernel ask for a sign of life, so that a path that is dead ends a statement however long it runs.
+
+    It also keeps a NAT or a load balancer from forgetting a connection that waits. Names as in tcp(7); macOS and
+    Windows lack some.
+    """
+    if wire.family == socket.AF_UNIX:
+        return
+    wire.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE.items():
+        if hasattr(socket, name):
+            wire.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 async def close(connection: Connection) -> None:
@@ -98,9 +121,7 @@ def cutter(connection: Connection) -> Callable[[], None]:
     PostgreSQL sees the end at once and rolls back, even while the thread that the connection belongs to is held up in
     Python code.
     """
-    loop = asyncio.get_running_loop()
-    private: Any = connection  # asyncpg has no public way to its socket
-    wire: socket.socket = private._transport.get_extra_info("socket")  # noqa: SLF001 – as above
+    loop, wire = asyncio.get_running_loop(), _socket_of(connection)
 
     def cut() -> None:
         with contextlib.suppress(RuntimeError, OSError):  # the loop, or the connection, has ended already

@@ -2,6 +2,8 @@
 
 import asyncio
 import signal
+import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,9 +11,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from app.database import connection, cures
+from app.database import connection, cures, url
 from app.errors import DatabaseAuthFailed, DatabaseUnavailable, PermissionDenied, TlsFailed
 from tests import servers
+from tests.conftest import MakeSettings
 from tests.database.attempts import LONG_S, answers, refusal, said, session, soon
 from tests.proxy import Proxy
 from tests.restartable import Restartable, restartable
@@ -190,3 +193,15 @@ async def test_a_pooler_without_a_free_connection_is_said_to_be_in_the_way(
         problem = await refusal(pooled)
     assert "query_wait_timeout" in problem.detail
     assert (problem.hint, problem.retryable) == (cures.POOLER, True)
+
+
+async def test_a_path_that_is_dead_is_noticed_by_the_kernel(settings: MakeSettings, proxy: Proxy) -> None:
+    opened = await connection.connect(url.database(settings(database_url=proxy.database.url)), application_name="a")
+    try:
+        wire = connection._socket_of(opened)
+        assert wire.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        if sys.platform == "linux":
+            names = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+            assert [wire.getsockopt(socket.IPPROTO_TCP, name) for name in names] == [10, 5, 3]
+    finally:
+        await connection.close(opened)
