@@ -148,7 +148,9 @@ class Database(Report):
 
     server_version: str
     pooler: bool = Field(description="Something between us and PostgreSQL answers in its place.")
-    pool_mode: PoolMode | None = Field(description="How it hands out backends; null without a pooler.")
+    pool_mode: PoolMode | None = Field(
+        description="How it hands out backends; null without a pooler, or if it cannot be found out."
+    )
 
 
 class Status(Report):

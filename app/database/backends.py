@@ -30,19 +30,24 @@ def mark(run_id: UUID) -> str:
     return f"/* {working_name(run_id)} */ "
 
 
-def _at_work_for(run_id: UUID) -> str:
+def _at_work_for(run_id: UUID, pid: int | None = None) -> str:
     """FROM and WHERE: the backends `w` that are not idle and work for the run."""
+    is_its_own = f"(worked_for.run = '{run_id}' OR w.pid = {pid})" if pid else f"worked_for.run = '{run_id}'"
     return (
         f"FROM pg_stat_activity w {_RUN_OF_W} "
-        f"WHERE w.datname = current_database() AND w.state <> 'idle' AND worked_for.run = '{run_id}'"
+        f"WHERE w.datname = current_database() AND w.state <> 'idle' AND {is_its_own}"
     )
 
 
-async def is_at_work(control: Session, run_id: UUID) -> bool:
-    """Whether PostgreSQL is at work on a statement of the run, rather than waiting for its client."""
-    rows = await control.execute(
-        f"SELECT count(*) {_at_work_for(run_id)} AND w.state = 'active' AND w.wait_event_type IS DISTINCT FROM 'Client'"
-    )
+async def is_at_work(control: Session, run_id: UUID, pid: int | None) -> bool:
+    """Whether PostgreSQL is at work on a statement of the run.
+
+    Args:
+        control: A session to ask in.
+        run_id: The run.
+        pid: The backend that its transaction is open on, which a revision may have renamed; None outside of one.
+    """
+    rows = await control.execute(f"SELECT count(*) {_at_work_for(run_id, pid)} AND w.state = 'active'")
     return bool(rows[0][0])
 
 

@@ -24,6 +24,8 @@ class Facts:
     """Its name with its schema, whether it exists yet or not."""
     ledger_exists: bool
     """And the role may read it."""
+    ledger_knows_builds: bool
+    """It has the table of index builds, which one of an earlier version lacks."""
     server_version: tuple[int, int]
     pooler: bool
     """The server's pid differs from the one the wire gave: something stands between."""
@@ -51,7 +53,7 @@ async def look(control: Session, *, ledger_schema: str) -> Facts:
             "'read_only', current_setting('transaction_read_only')::bool, "
             f"'broken_indexes', {indexes.AS_JSON}, "
             # Not to_regclass, which fails in a schema that the role may not use.
-            "'ledger', 3 = (SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+            "'ledger', (SELECT array_agg(c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
             f"WHERE n.nspname = {literal(ledger_schema)} AND c.relname IN ('run', 'step', 'index_build') "
             "AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')), "
             "'schema', coalesce((SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
@@ -64,10 +66,12 @@ async def look(control: Session, *, ledger_schema: str) -> Facts:
     else:
         heads = tuple(sorted(str(version) for (version,) in results[2].rows))
     facts = json.loads(results[1].rows[0][0])
+    ledger = set(facts["ledger"] or ())
     return Facts(
         heads=heads,
         version_table=f"{facts['schema']}.{VERSION_TABLE}",
-        ledger_exists=facts["ledger"],
+        ledger_exists={"run", "step"} <= ledger,
+        ledger_knows_builds={"run", "step", "index_build"} <= ledger,
         server_version=control.server_version,
         pooler=facts["pid"] != control.server_pid,
         in_recovery=facts["in_recovery"],

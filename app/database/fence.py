@@ -20,6 +20,9 @@ from app.database.lock import GUARD_LOST
 from app.database.simple_query import ResultSet, literal
 from app.errors import LockLost
 
+_PID = "SELECT pg_backend_pid()"
+_LONGEST_TIMEOUT_MS = 2**31 - 1
+
 
 @dataclass(slots=True)
 class Fence:
@@ -43,13 +46,15 @@ class Fence:
     """A statement that the next COMMIT carries: the ledger's row of the step."""
     commits: int = 0
     """Transactions committed, and statements run outside of any, so far."""
+    pid: int | None = field(default=None, init=False)
+    """The backend that a transaction is open on, whatever name a revision gives it; None between transactions."""
     asked_at: float | None = field(default=None, init=False)
     """Since when the database owes an answer, by `time.monotonic`; None while it owes none."""
 
     @property
     def at_begin(self) -> str:
-        """The statements that a BEGIN carries."""
-        return "; ".join(filter(None, [self.settings, self._statement_timeout(local=True), self.check]))
+        """The statements that a BEGIN carries; the last one tells the backend's pid."""
+        return "; ".join(filter(None, [self.settings, self._statement_timeout(local=True), self.check, _PID]))
 
     @property
     def before_a_statement(self) -> str:
@@ -88,7 +93,7 @@ class Fence:
         remaining_s = self.remaining_s()
         if math.isinf(remaining_s):
             return ""
-        milliseconds = max(round(remaining_s * 1000), 1)
+        milliseconds = min(max(round(remaining_s * 1000), 1), _LONGEST_TIMEOUT_MS)
         return (
             f"SELECT set_config('statement_timeout', '{milliseconds}', {literal(local)}) "
             "WHERE current_setting('statement_timeout')::interval "

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from app.database.connection import Session
-from app.database.simple_query import literal
+from app.database.simple_query import identifier, literal
 from app.errors import MigrationFailed
 from app.report import BrokenIndex
 
@@ -26,15 +26,18 @@ _REINDEX = re.compile(
     rf"\bREINDEX\s+(?:\([^)]*\)\s*)?(?P<kind>INDEX|TABLE)\s+CONCURRENTLY\s+(?P<what>{_QUALIFIED})", re.IGNORECASE
 )
 
+_COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
+
 _BROKEN = """
 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_class t ON t.oid = i.indrelid JOIN pg_namespace tn ON tn.oid = t.relnamespace
 WHERE NOT i.indisvalid AND c.relkind = 'i' AND NOT EXISTS (
-    SELECT FROM pg_stat_progress_create_index p WHERE p.datname = current_database()
-    AND (p.index_relid = i.indexrelid OR p.index_relid IS NULL))
+    SELECT FROM pg_stat_progress_create_index p JOIN pg_locks l USING (pid)
+    WHERE p.datname = current_database() AND l.relation = i.indrelid AND l.granted
+    AND l.mode = 'ShareUpdateExclusiveLock')
 """
-"""Not an index that is being built at this moment (null: by a role whose builds we may not see), and not the parent
-of partitions, which is INVALID by design until each of them has its own (relkind I)."""
+"""Not one of a table on which indexes are being built at this moment: which one it is only the builder's role may see.
+And not the parent of partitions, which is INVALID by design until each of them has its own (relkind I)."""
 
 AS_JSON = (
     "(SELECT coalesce(json_agg(json_build_object('name', format('%I.%I', n.nspname, c.relname), "
@@ -71,16 +74,17 @@ class Record:
 class Build:
     """A concurrent build that a statement asks for."""
 
-    table: str
+    table_sql: str
     """An SQL expression for the table's OID, null where there is no such table."""
-    name: str | None
-    """An SQL expression for the index's name; None where PostgreSQL chooses it."""
+    name_sql: str | None
+    """An SQL expression for the index's name, cut as PostgreSQL cuts it; None where PostgreSQL chooses it."""
 
 
 def build(statement: str) -> Build | None:
     """The concurrent build that a statement asks for, or None."""
+    statement = _COMMENT.sub(" ", statement)
     if found := _CREATE.search(statement):
-        name = f"(parse_ident({literal(found['name'])}))[1]" if found["name"] else None
+        name = f"(parse_ident({literal(found['name'])}))[1]::name" if found["name"] else None
         return Build(f"to_regclass({literal(found['table'])})::oid", name)
     if found := _REINDEX.search(statement):
         relation = f"to_regclass({literal(found['what'])})::oid"
@@ -93,17 +97,18 @@ def build(statement: str) -> Build | None:
 def before(wanted: Build, record: Record | None) -> str:
     """The statements that find what is left of earlier builds on the table, and put this one on record."""
     select = (
-        f"SELECT format('%I.%I', n.nspname, c.relname), {wanted.name or 'NULL'} = c.relname, "
+        f"SELECT format('%I.%I', n.nspname, c.relname), {wanted.name_sql or 'NULL'} = c.relname, "
         f"{_began(record.schema, literal(record.revision)) if record else 'false'} "
-        f"{_BROKEN} AND i.indrelid = {wanted.table}"
+        f"{_BROKEN} AND i.indrelid = {wanted.table_sql}"
     )
     if record is None:
         return select
     return (
         f"{select}; INSERT INTO {record.schema}.index_build (run_id, revision, relation, index_name, broken_before) "
-        f"SELECT {literal(record.run_id)}, {literal(record.revision)}, {wanted.table}, {wanted.name or 'NULL'}, "
-        f"ARRAY(SELECT indexrelid FROM pg_index WHERE indrelid = {wanted.table} AND NOT indisvalid) "
-        f"WHERE {wanted.table} IS NOT NULL"
+        f"SELECT {literal(record.run_id)}, {literal(record.revision)}, {wanted.table_sql}, "
+        f"{wanted.name_sql or 'NULL'}, "
+        f"ARRAY(SELECT indexrelid FROM pg_index WHERE indrelid = {wanted.table_sql} AND NOT indisvalid) "
+        f"WHERE {wanted.table_sql} IS NOT NULL"
     )
 
 
@@ -128,12 +133,13 @@ def to_drop(found: list[tuple[str, bool | None, bool]], record: Record | None) -
     return dropped
 
 
-async def found(control: Session, ledger_schema: str) -> list[BrokenIndex]:
+async def broken(control: Session, ledger_schema: str) -> list[BrokenIndex]:
     """Every INVALID index of the database, with the revision that began it, as the ledger remembers."""
-    schema = '"' + ledger_schema.replace('"', '""') + '"'
+    schema = identifier(ledger_schema)
     rows = await control.execute(
         "SELECT format('%I.%I', n.nspname, c.relname) AS name, format('%I.%I', tn.nspname, t.relname), "
-        f"(SELECT max(b.revision) FROM {schema}.index_build b WHERE {_BUILT_BY}) {_BROKEN} ORDER BY name"
+        f"(SELECT b.revision FROM {schema}.index_build b WHERE {_BUILT_BY} ORDER BY b.started_at DESC "
+        f"LIMIT 1) {_BROKEN} ORDER BY name"
     )
     return [BrokenIndex(name=name, table=table, revision=revision) for name, table, revision in rows]
 

@@ -18,7 +18,7 @@ import asyncpg
 
 from app.database import indexes
 from app.database.connection import Session
-from app.database.simple_query import literal
+from app.database.simple_query import identifier, literal
 from app.errors import PermissionDenied
 from app.report import Deployment, Outcome, RecordedRun, RecordedRunWithSteps, RecordedStep
 
@@ -118,8 +118,9 @@ class Ledger:
                 f"{tables} UPDATE {self._schema}.run SET outcome = 'abandoned', finished_at = clock_timestamp() "
                 f"WHERE outcome = 'running' AND version_table = {literal(self.version_table)}; "
                 + self._insert(attempt, outcome="running", from_heads=from_heads, error=None)
-                # Find out now whether steps can be written: later it would fail the revision that they record.
+                # Find out now whether the rest can be written: later it would fail the revision that it records.
                 + f"; INSERT INTO {self._schema}.step ({_STEP}) SELECT {_STEP} FROM {self._schema}.step WHERE false"
+                + f"; INSERT INTO {self._schema}.index_build SELECT * FROM {self._schema}.index_build WHERE false"
             )
         except (PermissionDenied, asyncpg.PostgresError) as error:
             return unwritable(error)
@@ -230,7 +231,7 @@ class Ledger:
 
     @property
     def _schema(self) -> str:
-        return '"' + self.schema.replace('"', '""') + '"'
+        return identifier(self.schema)
 
 
 def _json(value: dict[str, Any] | None) -> str:

@@ -197,6 +197,11 @@ async def send(
     return listener.results
 
 
+def identifier(name: str) -> str:
+    """Write a name into SQL text, quoted."""
+    return '"' + name.replace('"', '""') + '"'
+
+
 def literal(value: object) -> str:
     """Write a value into SQL text, since the simple protocol has no parameters.
 

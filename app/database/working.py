@@ -124,6 +124,11 @@ class _Connection(dialect.AsyncAdapt_asyncpg_connection):
         else:
             await self.begin()
 
+    @property
+    def is_outside_of_transactions(self) -> bool:
+        """In an autocommit block, or behind a COMMIT in a revision's SQL: what is sent now commits by itself."""
+        return self.isolation_level == "autocommit" or self._has_lost_its_transaction()
+
     def marked(self, operation: str) -> str:
         """The statement as it shows outside of a transaction, so that it can be told whose it is."""
         return self._fence.mark + operation
@@ -171,10 +176,11 @@ class _Connection(dialect.AsyncAdapt_asyncpg_connection):
             begin += f" ISOLATION LEVEL {self.isolation_level.replace('_', ' ').upper()}"
         begin += " READ ONLY" * self.readonly + " DEFERRABLE" * self.deferrable
         try:
-            await self._fence.send(self._connection, f"{begin}; {self._fence.at_begin}")
+            told = await self._fence.send(self._connection, f"{begin}; {self._fence.at_begin}")
         except Exception as error:  # noqa: BLE001 – whatever it is, the transaction must not stay open
             await _rollback(self._connection, self._fence)
             self._handle_exception(error)
+        self._fence.pid = told[-1].rows[0][0]
         self._transaction = _Transaction(self._connection, self._fence)
 
     @contextlib.asynccontextmanager
@@ -219,10 +225,11 @@ class _Transaction:
             await _rollback(self._connection, self._fence)
             raise
         self._fence.commits += 1
+        self._fence.pid = None
 
     async def rollback(self) -> None:
         """ROLLBACK; a step's row that was waiting for the COMMIT goes with it."""
-        self._fence.at_commit = ""
+        self._fence.at_commit, self._fence.pid = "", None
         with self._fence.asking():
             await self._connection.execute("ROLLBACK")
 
@@ -244,7 +251,7 @@ class _Cursor(dialect.AsyncAdapt_asyncpg_cursor):
 
     async def _prepare_and_execute(self, operation: str, parameters: Sequence[Any] | None) -> None:
         adapted = self._adapt_connection
-        if adapted.isolation_level == "autocommit":
+        if adapted.is_outside_of_transactions:
             operation = adapted.marked(operation)
         if parameters or self.server_side or _wants_types(operation):
             async with adapted.watching_for_a_commit(), self._alone(operation):
@@ -252,7 +259,7 @@ class _Cursor(dialect.AsyncAdapt_asyncpg_cursor):
             return
         async with adapted._execute_mutex:
             try:
-                if adapted.isolation_level == "autocommit" and (wanted := indexes.build(operation)):
+                if adapted.is_outside_of_transactions and (wanted := indexes.build(operation)):
                     await adapted.clear_the_way_for(wanted)
                 if adapted._transaction is None:
                     await adapted._start_transaction()

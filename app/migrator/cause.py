@@ -5,7 +5,7 @@ import traceback
 from pathlib import Path
 
 import asyncpg
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, PendingRollbackError, SQLAlchemyError
 
 from app.database.connection import DRIVER_ERRORS
 from app.redaction import redacted
@@ -26,6 +26,9 @@ _CONNECTION_GONE = (
 
 def of(error: BaseException) -> BaseException:
     """The driver's own error behind SQLAlchemy's, whose text would quote statement and parameters."""
+    if isinstance(error, PendingRollbackError) and error.__context__ is not None:
+        # Leaving an autocommit block, Alembic uses the connection once more, whatever happened to it inside.
+        return of(error.__context__)
     if isinstance(error, DBAPIError) and error.orig is not None:
         return error.orig.__cause__ or error.orig
     return error

@@ -8,8 +8,8 @@ from app.problem import Problem
 from app.report import BrokenIndex, PoolMode
 from app.settings import Settings
 
-_THROUGH_A_TRANSACTION_POOLER = (
-    "The connection goes through a transaction pooler. Runs are safe there, but inside an autocommit block no limit "
+_THROUGH_A_POOLER = (
+    "The connection goes through a {mode} pooler. Runs are safe there, but inside an autocommit block no limit "
     "can be set: such a statement outlives a function that is killed, until the next run ends it. Better set "
     "MIGRATION_DATABASE_URL to the direct (unpooled) connection string."
 )
@@ -22,8 +22,8 @@ def warnings(facts: Facts, pool_mode: PoolMode | None) -> list[str]:
         found.append("This server is a read-only replica; point the connection string at the primary.")
     elif facts.read_only:
         found.append("The database is set to take no writes (default_transaction_read_only).")
-    if pool_mode == "transaction":
-        found.append(_THROUGH_A_TRANSACTION_POOLER)
+    if pool_mode is not None:
+        found.append(_THROUGH_A_POOLER.format(mode=pool_mode))
     return found + [_is_broken(index) for index in facts.broken_indexes]
 
 
@@ -48,8 +48,8 @@ def insist_on_writes(facts: Facts) -> None:
 
 async def broken_indexes(control: Session, settings: Settings, facts: Facts) -> list[BrokenIndex]:
     """The INVALID indexes that a look has seen, with the revisions that began them, as far as the ledger knows."""
-    if facts.broken_indexes and facts.ledger_exists:
-        return await indexes.found(control, settings.ledger_schema)
+    if facts.broken_indexes and facts.ledger_knows_builds:
+        return await indexes.broken(control, settings.ledger_schema)
     return list(facts.broken_indexes)
 
 
@@ -59,9 +59,12 @@ async def tell_of_broken_indexes(control: Session, settings: Settings, facts: Fa
     if not broken:
         return
     problem.members["broken_indexes"] = [index.model_dump() for index in broken]
-    begun = [index.name for index in broken if index.revision]
-    if begun and settings.drop_broken_indexes:
-        cure = f"The next run drops what its revision left ({', '.join(begun)}) before it builds it again."
+    left = [index.name for index in broken if index.revision]
+    if not left:  # by strangers: what is in the way of a revision, its own problem says
+        return
+    if settings.drop_broken_indexes:
+        cure = f"The next run drops what its revision left ({', '.join(left)}) before it builds it again."
     else:
-        cure = f"Drop them before you call again: DROP INDEX CONCURRENTLY {', '.join(index.name for index in broken)};"
-    problem.hint = f"{problem.hint} INVALID indexes are in `broken_indexes`. {cure}"
+        drops = " ".join(f"DROP INDEX CONCURRENTLY {name};" for name in left)
+        cure = f"Drop what the revision left before you call again: {drops}"
+    problem.hint = f"{problem.hint} {cure}"

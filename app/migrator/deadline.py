@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 _SHARE, _LONGEST_S = 0.1, 5.0
 """A tenth of the time, and no more than five seconds, are kept for the end; as much is the least to start with."""
-_ALMOST_ALL = 0.75
+_MOST = 0.5
 _ABOUT_NOW_S = 0.05
 
 type InvocationEnds = Callable[[], datetime | None]
@@ -54,9 +54,9 @@ class Deadline:
         """Whether enough is left to start a revision."""
         return self.left_to_start_s > 0
 
-    def is_almost_all(self, left_to_work_s: float) -> bool:
-        """Whether a revision that began with so much left had about as much as any call can give it."""
-        return left_to_work_s >= _ALMOST_ALL * (self.given_s - self.margin_s)
+    def is_most(self, left_to_work_s: float) -> bool:
+        """Whether so much is most of what a run has, after what connecting and taking the lock may cost."""
+        return left_to_work_s >= _MOST * (self.given_s - self.margin_s)
 
 
 def of_a_run(time_budget_s: float | None, invocation_ends: datetime | None) -> Deadline:

@@ -38,7 +38,7 @@ def problem(work: Work, error: BaseException) -> Problem:
     words = cause.message(error)
     code = cause.sqlstate(error)
     is_out_of_time = work.deadline.is_over and _was_cut_short(error)
-    if code in PASSING or (is_out_of_time and work.tries):
+    if code in PASSING or (is_out_of_time and work.is_blocked):
         return LockTimeout(
             f"{where} could not get its locks in {work.tries + 1} attempts ({words}).",
             attempts=work.tries + 1,
@@ -105,7 +105,7 @@ def _was_cut_short(error: BaseException) -> bool:
 
 def _out_of_time(work: Work, where: str, **members: Any) -> Problem:  # noqa: ANN401 – members of a problem
     said = f"{where} was cancelled, since the time of the run was over ({max(work.deadline.given_s, 0):.0f} s)."
-    if work.running is None or not work.deadline.is_almost_all(work.had_s):
+    if work.running is None or work.applied or not work.deadline.is_most(work.had_s):
         return TimeBudgetExhausted(said, **members)
     # It had the whole time of a run: to call again would end in the same way.
     return StatementTimeout(

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import math
 import random
 import time
@@ -27,7 +28,7 @@ from app.settings import Settings
 
 _FIRST_POLL_S, _LONGEST_POLL_S = 0.1, 1.0
 _RECORD_TIMEOUT_S = 2
-_LEAST_TO_READ_BACK_S = 0.5
+_LEAST_TO_CONNECT_S, _LEAST_TO_READ_BACK_S = 0.5, 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +50,10 @@ class Runner:
 
     def __init__(self, call: Call, settings: Settings, database: Database, *, turn: Turn, emit: Emit) -> None:
         self.run_id = new_run_id()
-        self.database = database
         self._deadline = deadline.of_a_run(settings.time_budget, call.invocation_ends)
+        # No answer to an attempt to connect must not keep the answer to the caller.
+        connect_timeout_s = min(database.connect_timeout_s, max(self._deadline.left_to_work_s, _LEAST_TO_CONNECT_S))
+        self.database = dataclasses.replace(database, connect_timeout_s=connect_timeout_s)
         wanted_s = settings.lock_wait if call.lock_wait_s is None else call.lock_wait_s
         self.wait_s = max(0.0, min(wanted_s, self._deadline.left_to_work_s))
         self._call = call
@@ -116,7 +119,7 @@ class Runner:
     async def goes_on_record(self, control: Session, before: Facts) -> None:
         """Put the run on record, and tell what a pooler between us and the database takes away."""
         ledger = status.ledger_of(self._settings, before)
-        warning = await ledger.start(control, self._attempt, from_heads=before.heads, exists=before.ledger_exists)
+        warning = await ledger.start(control, self._attempt, from_heads=before.heads, exists=before.ledger_knows_builds)
         if warning is None:
             self._ledger = ledger
         else:

@@ -3,8 +3,8 @@
 import asyncio
 import contextlib
 import contextvars
-import functools
 import math
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -33,9 +33,7 @@ _NO_ANSWER = (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError)
 
 async def over(work: Work, apply: Apply, *, guard: Guard, turn: Turn) -> Problem | None:
     """Let a thread do the work; the problem that ended it before its target, if one did."""
-    # As asyncio.to_thread does it, but not in a task, where a SystemExit would end the server's loop.
-    do_in_context = functools.partial(contextvars.copy_context().run, work.do, apply)
-    thread = asyncio.get_running_loop().run_in_executor(None, do_in_context)
+    thread = _in_a_thread(lambda: work.do(apply), name=f"work of run {work.run_id}")
     turn.lasts_until(thread)
     control = _Control(work.database)
     watchers = [
@@ -62,7 +60,8 @@ async def over(work: Work, apply: Apply, *, guard: Guard, turn: Turn) -> Problem
                 await watcher
         await control.close()
     if not thread.done():
-        # A revision that neither talks to the database nor returns. Its connection is cut, so it changes nothing.
+        # A revision that neither talks to the database nor returns. With its connection cut it changes nothing.
+        work.abandon()
         thread.add_done_callback(_forget)
         return ending.problem(work, TimeoutError("it does not return"))
     error = thread.exception()
@@ -72,6 +71,34 @@ async def over(work: Work, apply: Apply, *, guard: Guard, turn: Turn) -> Problem
         # A lock that is lost explains the rest.
         await asyncio.wait_for(guard.confirm(), _until_given_up_s(work))
     return ending.problem(work, error)
+
+
+def _in_a_thread(do: Callable[[], None], *, name: str) -> asyncio.Future[None]:
+    """Start a thread; a future for its end, with whatever it raised.
+
+    No executor's thread: the process would wait for a revision that does not return. In the caller's context, so
+    that its logs belong to the request. And no task, where a SystemExit of a revision would end the server's loop.
+    """
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[None] = loop.create_future()
+
+    def tell(error: BaseException | None) -> None:
+        if error is None:
+            ended.set_result(None)
+        else:
+            ended.set_exception(error)
+
+    def run() -> None:
+        raised: BaseException | None = None
+        try:
+            do()
+        except BaseException as error:  # noqa: BLE001 – a revision may raise anything
+            raised = error
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(tell, raised)
+
+    threading.Thread(target=contextvars.copy_context().run, args=(run,), name=name, daemon=True).start()
+    return ended
 
 
 def _forget(thread: asyncio.Future[None]) -> None:
@@ -151,10 +178,10 @@ async def _notice_silence(work: Work, control: _Control) -> None:
         if asked_at is None or time.monotonic() - asked_at < lease_s:
             continue
         with contextlib.suppress(*_NO_ANSWER):
-            if await control.ask(lambda session: backends.is_at_work(session, work.run_id)):
+            if await control.ask(lambda session: backends.is_at_work(session, work.run_id, work.pid)):
                 continue
             await asyncio.sleep(_LOOK_AGAIN_S)  # the answer may have been on its way
-            at_work = await control.ask(lambda session: backends.is_at_work(session, work.run_id))
+            at_work = await control.ask(lambda session: backends.is_at_work(session, work.run_id, work.pid))
             if work.asked_at == asked_at and not at_work:
                 work.abandon()
 
@@ -166,4 +193,4 @@ async def _see_blockers(work: Work, control: _Control) -> None:
         if work.is_worth_watching:
             with contextlib.suppress(*_NO_ANSWER):
                 seen = await control.ask(lambda session: backends.blockers(session, work.run_id))
-                work.blockers = seen or work.blockers
+                work.blockers, work.is_blocked = seen or work.blockers, bool(seen)

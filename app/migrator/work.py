@@ -58,6 +58,8 @@ class Work:
     retries: int = 0
     blockers: list[Blocker] = field(default_factory=list)
     """Who stood in the way when somebody last looked; written by the watcher."""
+    is_blocked: bool = False
+    """Whether somebody did at the last look."""
     running: Revision | None = None
     """The revision that is under way."""
     tries: int = 0
@@ -69,6 +71,7 @@ class Work:
     _forgiven: Exception | None = None
     """The lock timeout for which the revision is tried again."""
     _cut: Callable[[], None] = lambda: None
+    _abandoned: bool = False
     _committed_before: int = 0
     _started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     _clock: float = 0.0
@@ -87,6 +90,11 @@ class Work:
     def asked_at(self) -> float | None:
         """Since when the database owes an answer, by `time.monotonic`; None while it owes none."""
         return self._fence.asked_at
+
+    @property
+    def pid(self) -> int | None:
+        """The backend that a transaction is open on; None between transactions."""
+        return self._fence.pid
 
     @property
     def warnings(self) -> list[str]:
@@ -115,6 +123,8 @@ class Work:
     async def _do(self, apply: Apply) -> None:
         def cut_by(opened: Connection) -> None:
             self._cut = connection.cutter(opened)
+            if self._abandoned:
+                self._cut()
 
         engine = working.engine(self.database, self._fence, run_id=self.run_id, on_open=cut_by)
         try:
@@ -137,6 +147,7 @@ class Work:
 
     def abandon(self) -> None:
         """Cut the working connection, from any thread, without a word to a database that may not answer."""
+        self._abandoned = True
         self._cut()
 
     def begins(self, revision: Revision) -> None:
@@ -153,7 +164,7 @@ class Work:
                 f"Of {max(self.deadline.given_s, 0):.0f} s too little is left to start revision {revision.revision}."
             )
         if self.running != revision:
-            self.tries = 0
+            self.tries, self.blockers = 0, []
         self.running, self.had_s = revision, self.deadline.left_to_work_s
         if self.ledger is not None:
             drops = self.settings.drop_broken_indexes
@@ -206,7 +217,7 @@ class Work:
 
     def _deserves_another_try(self, error: BaseException) -> bool:
         passes = cause.sqlstate(error) in PASSING and self.running is not None and not self.left_something
-        if not passes or self.guard.lost.is_set() or self.tries >= self.settings.lock_retries:
+        if not passes or self._abandoned or self.guard.lost.is_set() or self.tries >= self.settings.lock_retries:
             return False
         if not self.deadline.allows_a_start:
             return False

@@ -144,6 +144,20 @@ async def test_a_stranger_s_broken_index_is_neither_dropped_nor_taken_for_built(
 
 
 @pytest.mark.usefixtures("stranger_s_index")
+async def test_a_leftover_is_found_however_the_statement_is_written(
+    settings: MakeSettings, write_history: WriteHistory, database: Database
+) -> None:
+    long = "t_" + "x" * 70  # PostgreSQL cuts it
+    database.execute(f"ALTER INDEX t_x RENAME TO {long}")
+    create = f"create unique /* not ON u */ index concurrently -- ON v\n if not exists {long}\non t (x)"
+    for body in (building(create), f"op.execute('COMMIT')\nop.execute({create!r})"):
+        async with client_of(settings(write_history(b2=body))) as client:
+            answer = await client.post("/migrate", headers=APPLY)
+        assert answer.status_code == 500, answer.text
+        assert f"DROP INDEX CONCURRENTLY public.{long[:63]}" in answer.json()["hint"]
+
+
+@pytest.mark.usefixtures("stranger_s_index")
 async def test_a_build_of_another_index_does_not_care_about_a_stranger_s(
     settings: MakeSettings, write_history: WriteHistory, database: Database
 ) -> None:
@@ -202,6 +216,22 @@ async def test_the_rebuild_of_a_dead_run_s_index_through_op_create_index(
     assert answer.status_code == 200, answer.text
     assert indexes(database) == [("t_id", True)]
     assert any("Dropped the INVALID index public.t_id" in warning for warning in answer.json()["warnings"])
+
+
+async def test_a_ledger_of_an_earlier_version_is_read_and_gets_what_it_lacks(
+    settings: MakeSettings, write_history: WriteHistory, database: Database
+) -> None:
+    history = write_history(a1=TABLE, b2=UNIQUE)
+    async with client_of(settings(history)) as client:
+        assert (await client.post("/migrate", headers=APPLY, json={"target": "a1"})).status_code == 200
+        database.execute("DROP TABLE migration_endpoint.index_build")
+        assert len((await client.get("/runs", headers=READ)).json()["runs"]) == 1
+        assert (await client.get("/status", headers=READ)).status_code == 200
+        failed = await client.post("/migrate", headers=APPLY)
+        assert failed.json()["broken_indexes"][0]["revision"] == "b2", failed.text
+        database.execute("DELETE FROM t")
+        assert (await client.post("/migrate", headers=APPLY)).status_code == 200
+    assert indexes(database) == [("t_x", True)]
 
 
 async def test_the_parent_of_partitions_is_invalid_by_design(

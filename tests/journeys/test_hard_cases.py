@@ -1,5 +1,6 @@
 """What a review found: commits in a revision's SQL, silence, a locked version table, a damaged ledger, Ctrl-C."""
 
+import asyncio
 import signal
 import subprocess
 import sys
@@ -128,6 +129,37 @@ async def test_a_ledger_that_has_lost_its_steps_gets_them_again(
         answer = await client.post("/migrate", headers=APPLY)
         assert (answer.status_code, answer.json()["warnings"]) == (200, [])
     assert database.execute("SELECT revision FROM migration_endpoint.step") == [("b2",)]
+
+
+async def test_a_connection_that_is_lost_in_an_autocommit_block_is_not_the_revision_s_fault(
+    settings: MakeSettings, write_history: WriteHistory, database: Database
+) -> None:
+    history = write_history(a1="with op.get_context().autocommit_block():\n    op.execute('SELECT pg_sleep(20)')")
+    sleeping = "FROM pg_stat_activity WHERE query LIKE '/* migrate/%pg_sleep(20)' AND datname = current_database()"
+    async with client_of(settings(history)) as client:
+        call = asyncio.create_task(client.post("/migrate", headers=APPLY))
+        await asyncio.to_thread(servers.until, lambda: database.value(f"SELECT count(*) {sleeping}"), what="sleep")
+        database.execute(f"SELECT pg_terminate_backend(pid) {sleeping}")
+        answer = await call
+    assert answer.status_code == 503, answer.text
+    assert answer.json()["type"].endswith("#database-unavailable")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "op.execute(\"SET LOCAL application_name = 'nightly backfill'\")\nop.execute('SELECT pg_sleep(3.5)')",
+        "op.execute('COMMIT')\nop.execute('SELECT pg_sleep(3.5)')",
+        "op.execute(\"SELECT repeat('x', 1000) FROM generate_series(1, 500000)\")",
+    ],
+    ids=["renamed", "after a COMMIT", "many rows"],
+)
+async def test_a_statement_that_lasts_longer_than_the_lease_is_left_alone(
+    body: str, on: Database, settings: MakeSettings, write_history: WriteHistory
+) -> None:
+    async with client_of(settings(write_history(a1=body), database_url=on.url, lease=1)) as client:
+        answer = await client.post("/migrate", headers=APPLY)
+    assert answer.status_code == 200, answer.text
 
 
 def test_ctrl_c_in_a_terminal_ends_the_work_before_it_gives_the_lock_back(

@@ -178,6 +178,7 @@ async def test_lock_timeouts_are_not_tried_again_when_the_time_is_over(
             assert time.monotonic() - began < 3
     assert answer.json()["type"].endswith("#lock-timeout"), answer.text
     assert answer.json()["blockers"]
+    assert 1 < answer.json()["attempts"] < 10
 
 
 async def test_postgresql_itself_knows_the_limit_wherever_one_can_be_set(
