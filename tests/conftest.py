@@ -15,6 +15,20 @@ from tests.proxy import Proxy, tcp_proxy
 from tests.servers import Database, Postgres, Service
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of tests/journeys/test_soak.py."""
+    parser.addoption("--soak-seconds", type=float, default=40, help="how long the soak goes on, in seconds")
+    parser.addoption("--soak-seed", type=int, help="the seed that a failed soak has told, to repeat its faults")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What a soak has gone through, though it passed, and its seed."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            if name == "soak":
+                terminalreporter.write_line(f"soak: {value}")
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """The PostgreSQL server of this test process."""

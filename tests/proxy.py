@@ -39,7 +39,6 @@ class Proxy:
         self._upstream = _place(database)
         self._connections: list[_Connection] = []
         self._listener: socket.socket | None = None
-        self._listening: asyncio.Task[None] | None = None
         self._swallows = False
         self._port = 0
         self._loop = asyncio.new_event_loop()
@@ -83,7 +82,7 @@ class Proxy:
     def close(self) -> None:
         """End every connection, and the thread."""
         self._do(self._stop_listening())
-        self._do(self._end(self._connections))
+        self._do(self._end(list(self._connections)))
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_PATIENCE_S)
         self._loop.close()
@@ -105,24 +104,25 @@ class Proxy:
         self._listener = _bound(self._port)
         self._listener.listen(100)
         self._port = self._listener.getsockname()[1]
-        self._listening = asyncio.create_task(self._take_connections(self._listener))
+        # Not sock_accept: cancelled in the moment of an arrival it would lose the connection, unclosed.
+        self._loop.add_reader(self._listener, self._take_connection, self._listener)
 
     async def _stop_listening(self, *, keep_the_port: bool = False) -> None:
-        if self._listening is not None:
-            await _cancelled(self._listening)
-            self._listening = None
         if self._listener is not None:
+            self._loop.remove_reader(self._listener)
             self._listener.close()
         # Bound and not listening: whoever comes is refused, and nobody else gets the port.
         self._listener = _bound(self._port) if keep_the_port else None
 
-    async def _take_connections(self, listener: socket.socket) -> None:
-        while True:
-            client, _ = await self._loop.sock_accept(listener)
-            connection = _Connection(self, client)
-            self._connections.append(connection)
-            upstream = None if self._swallows else self._upstream
-            connection.task = asyncio.create_task(self._serve(connection, upstream))
+    def _take_connection(self, listener: socket.socket) -> None:
+        try:
+            client, _ = listener.accept()
+        except OSError:  # gone again before it was taken
+            return
+        connection = _Connection(self, client)
+        self._connections.append(connection)
+        upstream = None if self._swallows else self._upstream
+        connection.task = self._loop.create_task(self._serve(connection, upstream))
 
     async def _serve(self, connection: "_Connection", upstream: Address | None) -> None:
         try:
@@ -136,6 +136,8 @@ class Proxy:
             connection.resets = True
         for task in tasks:
             await _cancelled(task)
+        for connection in connections:
+            connection.close()  # a task that was cancelled before its first step has closed nothing
         return len(tasks)
 
 
@@ -164,9 +166,13 @@ class _Connection:
             else:
                 await self._forward(upstream)
         finally:
-            self.has_a_client = False
-            self._close(self._client)
-            self._close(self._server)
+            self.close()
+
+    def close(self) -> None:
+        """Close both sides, if they are open."""
+        self.has_a_client = False
+        self._close(self._client)
+        self._close(self._server)
 
     async def _forward(self, upstream: Address) -> None:
         family, address = upstream

@@ -164,7 +164,9 @@ async def test_a_build_of_another_index_does_not_care_about_a_stranger_s(
     history = write_history(b2=building("CREATE INDEX CONCURRENTLY IF NOT EXISTS t_id ON t (id)"))
     async with client_of(settings(history)) as client:
         answer = await client.post("/migrate", headers=APPLY)
-    assert answer.status_code == 200, answer.text
+        assert answer.status_code == 200, answer.text
+        told = await health(client)
+        assert (told["status"], told["state"]) == ("warn", "up_to_date")
     assert any("public.t_x is INVALID" in warning for warning in answer.json()["warnings"])
     assert indexes(database) == [("t_id", True), ("t_x", False)]
 
