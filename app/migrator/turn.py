@@ -19,7 +19,7 @@ class Turn:
         self.holder: Callable[[], Holder | None] = _nobody
         """Tells who holds the database's lock, as far as is known here: a run of ours, or one elsewhere."""
         self._lock = asyncio.Lock()
-        self._work: asyncio.Future[None] | None = None
+        self._work: asyncio.Future[BaseException | None] | None = None
         self._recording = asyncio.Lock()
 
     @asynccontextmanager
@@ -48,7 +48,7 @@ class Turn:
             else:
                 work.add_done_callback(lambda _: self._lock.release())
 
-    def lasts_until(self, work: asyncio.Future[None]) -> None:
+    def lasts_until(self, work: asyncio.Future[BaseException | None]) -> None:
         """Keep the turn until the work has ended, even where its run did not wait for that."""
         self._work = work
 

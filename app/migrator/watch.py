@@ -20,11 +20,13 @@ from app.migrator import ending
 from app.migrator.turn import Turn
 from app.migrator.work import Apply, Work
 from app.problem import Problem
+from app.report import Event
 
 _LOOKS_PER_LOCK_TIMEOUT = 3
 _LOOKS_PER_LEASE = 3
 _LOOK_AGAIN_S = 1
 _END_TIMEOUT_S = 5
+_LEAST_TO_CONFIRM_S = 0.5
 _SHARE_OF_MARGIN = 0.2
 """Of a deadline's margin: so long a cancelled statement has to end, and then a revision whose connection is cut."""
 
@@ -50,43 +52,37 @@ async def over(work: Work, apply: Apply, *, guard: Guard, turn: Turn) -> Problem
     except asyncio.CancelledError:
         # Nobody waits for the run any more (Ctrl-C in a terminal). The lock is not given back before it has ended.
         work.abandon()
-        thread.add_done_callback(_forget)
         await asyncio.wait([thread], timeout=_END_TIMEOUT_S)
         raise
     finally:
         for watcher in watchers:
             watcher.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await watcher
+        for failure in await asyncio.gather(*watchers, return_exceptions=True):
+            if isinstance(failure, Exception):  # a defect of ours, which must not change how the run ended
+                work.emit(Event("watcher.failed", {"error": type(failure).__name__}))
         await control.close()
     if not thread.done():
         # A revision that neither talks to the database nor returns. With its connection cut it changes nothing.
         work.abandon()
-        thread.add_done_callback(_forget)
         return ending.problem(work, TimeoutError("it does not return"))
-    error = thread.exception()
+    error = thread.result()
     if error is None:
         return None
+    left_s = work.deadline.left_to_answer_s
     with contextlib.suppress(TimeoutError):
         # A lock that is lost explains the rest.
-        await asyncio.wait_for(guard.confirm(), _until_given_up_s(work))
+        await asyncio.wait_for(guard.confirm(), None if math.isinf(left_s) else max(left_s / 2, _LEAST_TO_CONFIRM_S))
     return ending.problem(work, error)
 
 
-def _in_a_thread(do: Callable[[], None], *, name: str) -> asyncio.Future[None]:
-    """Start a thread; a future for its end, with whatever it raised.
+def _in_a_thread(do: Callable[[], None], *, name: str) -> asyncio.Future[BaseException | None]:
+    """Start a thread; a future for its end, whose result is what it raised.
 
     No executor's thread: the process would wait for a revision that does not return. In the caller's context, so
     that its logs belong to the request. And no task, where a SystemExit of a revision would end the server's loop.
     """
     loop = asyncio.get_running_loop()
-    ended: asyncio.Future[None] = loop.create_future()
-
-    def tell(error: BaseException | None) -> None:
-        if error is None:
-            ended.set_result(None)
-        else:
-            ended.set_exception(error)
+    ended: asyncio.Future[BaseException | None] = loop.create_future()
 
     def run() -> None:
         raised: BaseException | None = None
@@ -95,15 +91,10 @@ def _in_a_thread(do: Callable[[], None], *, name: str) -> asyncio.Future[None]:
         except BaseException as error:  # noqa: BLE001 – a revision may raise anything
             raised = error
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(tell, raised)
+            loop.call_soon_threadsafe(ended.set_result, raised)
 
     threading.Thread(target=contextvars.copy_context().run, args=(run,), name=name, daemon=True).start()
     return ended
-
-
-def _forget(thread: asyncio.Future[None]) -> None:
-    """Read how the work ended, which interests nobody: unread, asyncio would print it, statement and all."""
-    _ = thread.cancelled() or thread.exception()
 
 
 def _until_given_up_s(work: Work) -> float | None:
