@@ -188,3 +188,15 @@ def on_a_terminal(database: Database, *arguments: str, **settings: Any) -> str:
         process.wait()
         os.close(ours)
     return shown.decode()
+
+
+def test_a_revision_that_does_not_return_does_not_keep_the_command_beyond_its_time(
+    database: Database, write_history: WriteHistory
+) -> None:
+    history = write_history(a1="op.execute('CREATE TABLE a (id int)')\ntime.sleep(60)")
+    began = time.monotonic()
+    done = run(database, "migrate", script_location=history, time_budget=2)
+    assert time.monotonic() - began < 40
+    assert done.returncode == 1, done.stderr
+    assert "MIGRATION_TIME_BUDGET" in done.stderr
+    assert database.value("SELECT to_regclass('a') IS NULL")
