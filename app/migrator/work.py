@@ -116,7 +116,7 @@ class Work:
         """Do the work in this thread, which must have no event loop running.
 
         Raises:
-            Exception: whatever a revision raises; `problem` says it in our words.
+            Exception: whatever a revision raises; `ending.problem` says it in our words.
         """
         asyncio.run(self._do(apply))
 
