@@ -119,6 +119,16 @@ class Database:
         ((value,),) = self.execute(statement)
         return value
 
+    @property
+    def is_locked(self) -> bool:
+        """Whether a run holds its lock. Only here: another database of the same server may be another test's."""
+        return bool(
+            self.value(
+                "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted "
+                "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+            )
+        )
+
     def connect(self) -> "psycopg.Connection[tuple[Any, ...]]":
         """A connection in autocommit mode, for a test that needs to hold one."""
         return psycopg.connect(_conninfo(self.address), autocommit=True)

@@ -96,15 +96,6 @@ def a_history(write_history: WriteHistory, wait: str = "op.execute('SELECT pg_sl
     )
 
 
-def lock_is_held(database: Database) -> bool:
-    return bool(
-        database.value(
-            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted "
-            "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-        )
-    )
-
-
 def at_work(database: Database) -> list[tuple[str, str, str | None]]:
     """The state, statement and wait of the working backends that are not idle."""
     return database.execute(

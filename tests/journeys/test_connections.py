@@ -76,7 +76,10 @@ async def test_fifty_callers_who_wait_for_another_instance_hold_at_most_four_bet
     async with client_of(settings(history)) as elsewhere, client_of(settings(history)) as client:
         run = asyncio.create_task(elsewhere.post("/migrate", headers=APPLY))
         of_the_run = 2  # the guard and the working connection, once it is on record
-        sleeping = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(3)' AND pid <> pg_backend_pid()"
+        sleeping = (
+            "SELECT count(*) FROM pg_stat_activity "
+            "WHERE query LIKE '%pg_sleep(3)' AND pid <> pg_backend_pid() AND datname = current_database()"
+        )
         await asyncio.to_thread(until, lambda: database.value(sleeping), what="the run elsewhere")
         async with counting(database) as counts:
             waiters = await asyncio.gather(

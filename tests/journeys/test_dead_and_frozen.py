@@ -33,15 +33,6 @@ def count(database: Database, condition: str) -> int:
     return found
 
 
-def lock_is_held(database: Database) -> bool:
-    return bool(
-        database.value(
-            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted "
-            "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-        )
-    )
-
-
 def steps(database: Database) -> list[str]:
     return [revision for (revision,) in database.execute("SELECT revision FROM migration_endpoint.step ORDER BY id")]
 
@@ -76,10 +67,10 @@ def test_a_server_that_is_killed_in_a_long_statement_leaves_a_free_lock_and_the_
             "SELECT pid FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(20)' AND datname = current_database()"
         )
     )
-    assert lock_is_held(database)
+    assert database.is_locked
 
     doomed.signal(signal.SIGKILL)
-    until(lambda: not lock_is_held(database), seconds=lease_s, what="the lock to be free")
+    until(lambda: not database.is_locked, seconds=lease_s, what="the lock to be free")
     until(
         lambda: not count(database, "query = 'SELECT pg_sleep(20)'"),
         seconds=5,
@@ -137,7 +128,7 @@ def test_a_server_that_freezes_for_longer_than_the_lease_is_overtaken_and_cannot
     on = database if mode == "direct" else through_pgbouncer(mode)
     icy, heir = serve_many(2, history, on, lease=LEASE_S)
     call = background.submit(icy.post)
-    until(lambda: lock_is_held(database) and " b2 " in guard_name(database), what="the run to be at b2")
+    until(lambda: database.is_locked and " b2 " in guard_name(database), what="the run to be at b2")
     if place == "in a statement":
         until(
             lambda: database.execute(

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 
 import pytest
 
@@ -24,7 +25,6 @@ from tests.journeys.struck import (
     is_between_statements,
     is_committing,
     is_on_record,
-    lock_is_held,
     outcomes,
     revisions,
     steps,
@@ -94,7 +94,7 @@ async def test_a_fault_in_the_middle_of_a_revision_is_told_and_the_next_call_goe
     assert revisions(problem, "remaining") == ["b2", "c3"]
     assert told.after_s < LEASE_S + SPARE_S
     await comes_true(
-        lambda: not lock_is_held(database), seconds=1 + max(0, LEASE_S - told.after_s), what="the lock to be free"
+        lambda: not database.is_locked, seconds=1 + max(0, LEASE_S - told.after_s), what="the lock to be free"
     )
     if not fault.leaves_a_backend:
         await comes_true(lambda: not at_work(database), seconds=3, what="the working backend to be gone")
@@ -112,7 +112,7 @@ async def test_a_fault_in_the_middle_of_a_revision_is_told_and_the_next_call_goe
     assert steps(database) == ["a1", "b2", "c3"]
     assert database.value("SELECT version_num FROM alembic_version") == "c3"
     assert at_work(database) == []
-    assert not lock_is_held(database)
+    assert not database.is_locked
 
 
 async def test_a_commit_whose_answer_is_lost_is_told_as_what_it_is(
@@ -135,7 +135,7 @@ async def test_a_commit_whose_answer_is_lost_is_told_as_what_it_is(
     problem = told.problem(UNAVAILABLE)
     assert steps(database) == ["a1", "b2"]
     assert outcomes(database) == ["failed"]
-    assert not lock_is_held(database)
+    assert not database.is_locked
 
     assert revisions(await calls_again(through), "applied") == ["c3"]
     assert steps(database) == ["a1", "b2", "c3"]
@@ -162,13 +162,16 @@ async def test_silence_right_after_the_login_of_the_working_connection_is_notice
     )
     assert revisions(told.problem(UNAVAILABLE), "remaining") == ["a1"]
     assert told.after_s < LEASE_S + SPARE_S
-    await comes_true(lambda: not lock_is_held(database), seconds=1, what="the lock to be free")
+    await comes_true(lambda: not database.is_locked, seconds=1, what="the lock to be free")
     assert outcomes(database) == ["failed"]
+
+
+IS_LOCKED = attrgetter("is_locked")
 
 
 @pytest.mark.parametrize(
     ("fault", "happens_once", "latency_s"),
-    [(Proxy.cut, lock_is_held, 0.25), (Proxy.refuse, lock_is_held, 0.25), (Proxy.refuse, is_on_record, 0.1)],
+    [(Proxy.cut, IS_LOCKED, 0.25), (Proxy.refuse, IS_LOCKED, 0.25), (Proxy.refuse, is_on_record, 0.1)],
     ids=["cut while the lock is granted", "refused with the lock held", "refused with the run on record"],
 )
 async def test_a_fault_before_the_first_revision_changes_nothing_and_leaves_a_free_lock(
@@ -186,7 +189,7 @@ async def test_a_fault_before_the_first_revision_changes_nothing_and_leaves_a_fr
 
     told = await struck(through, lambda: fault(proxy), when=lambda: happens_once(database), otherwise=proxy.cut)
     problem = told.problem(UNAVAILABLE)
-    assert not lock_is_held(database)
+    assert not database.is_locked
     assert at_work(database) == []
     assert database.value("SELECT to_regclass('a')") is None
     assert is_on_record(database) == (happens_once is is_on_record)
@@ -215,7 +218,7 @@ async def test_a_server_that_is_restarted_in_mid_run_is_found_again(
         problem = told.problem(LOST, UNAVAILABLE)
         assert revisions(problem, "applied") == ["a1"]
         assert revisions(problem, "remaining") == ["b2", "c3"]
-        assert not lock_is_held(database)
+        assert not database.is_locked
         assert at_work(database) == []
         assert database.value("SELECT to_regclass('b')") is None
         # A server that stays away for longer than one wants to wait for it leaves nowhere to write down the end.
