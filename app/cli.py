@@ -1,7 +1,7 @@
 """The terminal door: `python -m app dev | migrate | status | keygen`.
 
 Exit codes: 0 at the target, 1 failed, 2 usage or not configured, 3 pending (status --check), 75 try again
-(EX_TEMPFAIL of sysexits.h: the lock is held, a table stayed locked, the database did not answer).
+(EX_TEMPFAIL of sysexits.h: the lock is held, a table stayed locked, the time was over, the database did not answer).
 """
 
 import argparse
