@@ -5,6 +5,7 @@ import traceback
 from pathlib import Path
 
 import asyncpg
+from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
 from sqlalchemy.exc import DBAPIError, PendingRollbackError, SQLAlchemyError
 
 from app.database.connection import DRIVER_ERRORS
@@ -31,6 +32,9 @@ def of(error: BaseException) -> BaseException:
         return of(error.__context__)
     if isinstance(error, DBAPIError) and error.orig is not None:
         return error.orig.__cause__ or error.orig
+    if isinstance(error, AsyncAdapt_asyncpg_dbapi.Error):
+        # Changing the isolation level, SQLAlchemy ends a transaction without wrapping what that raises.
+        return error.__cause__ or error
     return error
 
 

@@ -6,11 +6,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import asyncpg
 import pytest
+from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
 
 from app.database import connection, url
 from app.errors import DatabaseUnavailable
+from app.migrator import cause
 from tests import servers
 from tests.conftest import MakeSettings, WriteHistory, client_of
 from tests.servers import APPLY, READ, Database
@@ -143,6 +147,35 @@ async def test_a_connection_that_is_lost_in_an_autocommit_block_is_not_the_revis
         answer = await call
     assert answer.status_code == 503, answer.text
     assert answer.json()["type"].endswith("#database-unavailable")
+
+
+async def test_a_connection_that_is_lost_right_before_an_autocommit_block_is_not_the_revision_s_fault_either(
+    settings: MakeSettings, write_history: WriteHistory, database: Database
+) -> None:
+    history = write_history(
+        a1="op.execute('CREATE TABLE a (id int)')\ntime.sleep(1.5)\n"
+        "with op.get_context().autocommit_block():\n    op.execute('SELECT 1')"
+    )
+    waiting = (
+        "FROM pg_stat_activity WHERE query LIKE 'CREATE TABLE a%' AND state = 'idle in transaction' "
+        "AND datname = current_database()"
+    )
+    async with client_of(settings(history)) as client:
+        call = asyncio.create_task(client.post("/migrate", headers=APPLY))
+        await asyncio.to_thread(servers.until, lambda: database.value(f"SELECT count(*) {waiting}"), what="the pause")
+        database.execute(f"SELECT pg_terminate_backend(pid) {waiting}")
+        answer = await call
+    assert answer.status_code == 503, answer.text
+    assert answer.json()["type"].endswith("#database-unavailable")
+    assert database.value("SELECT to_regclass('a') IS NULL")
+
+
+def test_a_loss_that_sqlalchemy_has_not_wrapped_is_a_loss() -> None:
+    # So it comes out of Connection.execution_options(isolation_level=...), when the server's farewell came first.
+    dbapi: Any = AsyncAdapt_asyncpg_dbapi
+    with pytest.raises(dbapi.Error) as raised:
+        raise dbapi.InternalClientError("cannot switch to state 15") from asyncpg.InternalClientError("as it says")
+    assert cause.is_a_lost_connection(raised.value)
 
 
 @pytest.mark.parametrize(
