@@ -19,7 +19,7 @@ from app.database.url import Database
 from app.errors import DatabaseUnavailable
 
 CONTROL = "migration-endpoint"
-"""application_name of the sessions that read the state and write the ledger."""
+"""application_name of the sessions that read the state and write the ledger, and of each behind a pooler."""
 
 type Connection = asyncpg.Connection[Any]
 

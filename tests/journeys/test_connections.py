@@ -1,10 +1,8 @@
 """Connections are counted: in pg_stat_activity, while a run goes on, while callers wait, and when nothing happens."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-
-import pytest
 
 from tests.conftest import MakeSettings, WriteHistory, client_of
 from tests.servers import APPLY, READ, Database, until
@@ -36,15 +34,9 @@ async def counting(database: Database) -> AsyncIterator[list[int]]:
         await counter
 
 
-@pytest.mark.parametrize("way", ["direct", "transaction"])
 async def test_a_run_opens_at_most_three_connections_and_an_idle_instance_holds_none(
-    way: str,
-    settings: MakeSettings,
-    write_history: WriteHistory,
-    database: Database,
-    through_pgbouncer: Callable[..., Database],
+    on: Database, settings: MakeSettings, write_history: WriteHistory, database: Database
 ) -> None:
-    on = database if way == "direct" else through_pgbouncer(way)
     database.execute("CREATE TABLE busy (id int)")
     # A lock timeout, an index build, silence longer than the lease: whatever makes a watcher look.
     history = write_history(
@@ -62,7 +54,7 @@ async def test_a_run_opens_at_most_three_connections_and_an_idle_instance_holds_
         assert answer.status_code == 200, answer.text
         assert len(counts) > 100
         assert max(counts) == 3
-        if way == "direct":  # a pooler keeps its connections, and the names of their last clients
+        if on is database:  # a pooler keeps its connections, and the names of their last clients
             await asyncio.to_thread(until, lambda: database.value(COUNT) == 0, seconds=2, what="no connection")
             for path in ("/status", "/health", "/runs"):
                 assert (await client.get(path, headers=READ)).status_code == 200
