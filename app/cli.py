@@ -78,7 +78,7 @@ def _dev(chosen: argparse.Namespace) -> int:
 def _migrate(chosen: argparse.Namespace) -> int:
     async def work(read: Settings, request_id: str) -> Run:
         from app.migrator import run
-        from app.migrator.runner import Call
+        from app.migrator.call import Call
         from app.migrator.turn import Turn
 
         call = Call(

@@ -8,10 +8,14 @@
     │   ├── BodyTooLarge, WrongMediaType
     │   └── NotFound, MethodNotAllowed
     ├── LockHeld                                    somebody else is at work
+    ├── WrongEnvironment                            the database is not this deployment's to change
+    ├── StillRunning, IdempotencyKeyReused          what a key of an earlier call stands for
+    ├── RunEnded                                    there is nothing left to cancel
     ├── HistoryMismatch                             the database and the deployment disagree
     │   └── DatabaseAhead, Diverged, MultipleHeads
     ├── RunStopped                                  a run began and did not reach its target
-    │   └── TimeBudgetExhausted, LockTimeout, LockLost, StatementTimeout, MigrationFailed
+    │   ├── TimeBudgetExhausted, LockTimeout, LockLost, StatementTimeout, MigrationFailed
+    │   └── Cancelled
     ├── DatabaseUnavailable                         the way to the database
     │   └── TlsFailed, DatabaseAuthFailed, PermissionDenied, ReadOnlyDatabase
     └── InternalError                               a defect of ours
@@ -92,7 +96,10 @@ class NotFound(InvalidRequest):
     """There is no such route or thing."""
 
     slug, status, title = "not-found", 404, "Not found"
-    hint = "The routes are POST /migrate and GET /status, /runs, /runs/{id}, /health, /livez."
+    hint = (
+        "The routes are POST /migrate, POST /runs/{id}/cancel, and GET /status, /runs, /runs/{id}, /runs/{id}/events, "
+        "/health, /livez; those under /hooks are there once their secret is set."
+    )
 
 
 class MethodNotAllowed(InvalidRequest):
@@ -118,6 +125,45 @@ class LockHeld(Problem):
     hint = "Call again; the run under way may do all the work. GET /status shows how far it is."
     retryable = True
     retry_after_s = 5
+
+
+class WrongEnvironment(Problem):
+    """The database belongs to another environment than this deployment; nothing was changed."""
+
+    slug, status, title = "wrong-environment", 409, "The database belongs to another environment"
+    hint = (
+        "Point this deployment at its own environment's database: on Vercel each environment has its own value of a "
+        "variable. If the database is to change hands, say so in a terminal that reaches it: "
+        "`python -m app environment set <name>`."
+    )
+
+
+class StillRunning(Problem):
+    """The run that an Idempotency-Key stands for is still going on."""
+
+    slug, status, title = "still-running", 409, "The first run of this key is still going on"
+    hint = "GET the run at Location, or call again with the same key: once the run has ended, its answer is yours."
+    retryable = True
+    retry_after_s = 2
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """And where the run is."""
+        return {**super().headers, "Location": f"/runs/{self.members['run_id']}"}
+
+
+class IdempotencyKeyReused(Problem):
+    """An Idempotency-Key came a second time, with another body."""
+
+    slug, status, title = "idempotency-key-reused", 422, "The key stands for another request"
+    hint = "Use a new Idempotency-Key for each request, and the same one only to repeat a request as it was."
+
+
+class RunEnded(Problem):
+    """A run that is to be cancelled has ended already."""
+
+    slug, status, title = "run-ended", 409, "The run has ended already"
+    hint = "GET /runs/{id} tells how it ended."
 
 
 class HistoryMismatch(Problem):
@@ -195,6 +241,13 @@ class StatementTimeout(RunStopped):
         "Raise `statement_timeout` for the role, or split the revision into smaller ones; "
         "a backfill belongs into batches."
     )
+
+
+class Cancelled(RunStopped):
+    """Somebody asked for the end of the run; what was not committed is rolled back."""
+
+    slug, status, title = "cancelled", 409, "The run was cancelled"
+    hint = "To go on, call POST /migrate: the next run continues where this one stopped."
 
 
 class MigrationFailed(RunStopped):

@@ -59,3 +59,21 @@ class Problem(Exception):  # noqa: N818 – errors are facts here, without the s
             "request_id": request_id,
             **self.members,
         }
+
+
+class Replayed(Problem):
+    """The problem that an earlier call with the same Idempotency-Key met, word for word."""
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        super().__init__(document["detail"])
+        self.status = document["status"]  # type: ignore[misc]  # of its class elsewhere, here of the case
+        self._document = document
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What tells it from a new answer."""
+        return {"Idempotency-Replayed": "true"}
+
+    def document(self, **_: str | None) -> dict[str, Any]:
+        """The document as it was answered then."""
+        return self._document

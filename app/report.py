@@ -13,7 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 State = Literal["up_to_date", "pending", "database_ahead", "diverged", "multiple_heads"]
 PoolMode = Literal["session", "transaction"]
-Outcome = Literal["running", "upgraded", "downgraded", "stamped", "failed", "refused", "abandoned"]
+Outcome = Literal["running", "upgraded", "downgraded", "stamped", "failed", "cancelled", "refused", "abandoned"]
+Reached = Literal["upgraded", "downgraded", "stamped"]
+Answered = Reached | Literal["up_to_date"]
+RunState = Literal["running", "ended", "lost"]
 
 
 class Report(BaseModel):
@@ -79,7 +82,7 @@ class Waited(Report):
 class Run(Report):
     """The answer of POST /migrate when the database is at the target."""
 
-    outcome: Literal["upgraded", "up_to_date"]
+    outcome: Answered = Field(description="`downgraded` and `stamped` are only of the plain `alembic` command's runs.")
     run_id: UUID | None = Field(description="Null when nothing was left to do, since no run took place.")
     target: str
     from_: list[str] = Field(alias="from", description="The database's heads before.")
@@ -91,6 +94,19 @@ class Run(Report):
     duration_ms: int
     deployment: Deployment
     warnings: list[str]
+    request_id: str
+    replayed: bool = Field(default=False, exclude=True)
+    """It is the answer to an earlier call with the same Idempotency-Key."""
+
+
+class Accepted(Report):
+    """The answer to a caller who does not wait for the end of a run."""
+
+    outcome: Literal["running"] = "running"
+    run_id: UUID
+    target: str
+    pending: int = Field(description="How many revisions the run is to apply.")
+    location: str = Field(description="GET it to see how far the run is, and how it ended.")
     request_id: str
 
 
@@ -115,18 +131,43 @@ class RecordedRun(Report):
     started_at: datetime
     finished_at: datetime | None
     duration_ms: int | None
+    waited_ms: int | None = Field(description="How long it waited for the lock.")
     retries: int = Field(description="How often a revision was tried again after a lock timeout.")
-    key_label: str | None = Field(description="The first 8 hex digits of the SHA-256 of the caller's key.")
+    key_label: str | None = Field(
+        description="The first 8 hex digits of the SHA-256 of the caller's key; of a webhook, whose it is."
+    )
     reason: str | None
     deployment: Deployment
     request_id: str | None
     error: dict[str, Any] | None = Field(description="The problem that ended the run.")
 
 
+class IndexBuild(Report):
+    """An index build that goes on, as pg_stat_progress_create_index shows it."""
+
+    table: str
+    index: str | None = Field(description="Null as long as PostgreSQL has not made it.")
+    phase: str
+    percent: float | None = Field(description="Of this phase; null where PostgreSQL does not count.")
+
+
 class RecordedRunWithSteps(RecordedRun):
-    """The answer of GET /runs/{id}."""
+    """A run and its steps as the ledger keeps them."""
 
     steps: list[RecordedStep]
+    answer: dict[str, Any] | None = Field(None, exclude=True)
+    """What its caller got, where it reached its target."""
+
+
+class RunInDetail(RecordedRunWithSteps):
+    """The answer of GET /runs/{id}."""
+
+    state: RunState = Field(
+        description="`lost`: it is on record as running, and holds no lock; the next run ends what is left of it."
+    )
+    revision: str | None = Field(description="The revision that is under way.")
+    progress: str | None = Field(description="Which step of how many that is, such as `3/7`.")
+    index_build: IndexBuild | None
 
 
 class Runs(Report):
@@ -151,6 +192,7 @@ class Database(Report):
     pool_mode: PoolMode | None = Field(
         description="How it hands out backends; null without a pooler, or if it cannot be found out."
     )
+    environment: str | None = Field(description="The environment that it belongs to; null before the first run.")
 
 
 class Status(Report):

@@ -5,6 +5,7 @@ A value that is missing or cannot be used does not stop the function from starti
 
 import contextlib
 import getpass
+from typing import Literal
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -71,16 +72,38 @@ class Settings(BaseSettings):
     ssl_root_cert: str | None = Field(
         None, description="Root certificates for the database: a path, or PEM text; else the system's."
     )
+    environment: str | None = Field(
+        None,
+        max_length=100,
+        description="The environment that this deployment is; without it what Vercel says, such as `production`.",
+    )
+    on_build: Literal["production"] | None = Field(
+        None, description="`production`: migrate while Vercel builds a production deployment; else builds do nothing."
+    )
+    vercel_webhook_secret: SecretStr | None = Field(
+        None, description="Turns on POST /hooks/vercel; several secrets comma-separated, as for the other two."
+    )
+    github_webhook_secret: SecretStr | None = Field(None, description="Turns on POST /hooks/github.")
+    standard_webhook_secret: SecretStr | None = Field(
+        None, description="Turns on POST /hooks/standard (Standard Webhooks; `whsec_…`)."
+    )
     docs: bool = Field(default=False, description="Serve /docs and /openapi.json (`python -m app dev` does).")
 
     vercel_deployment_id: str | None = Field(None, validation_alias="VERCEL_DEPLOYMENT_ID")
     vercel_git_commit_sha: str | None = Field(None, validation_alias="VERCEL_GIT_COMMIT_SHA")
+    vercel_project_id: str | None = Field(None, validation_alias="VERCEL_PROJECT_ID")
     vercel_env: str | None = Field(None, validation_alias="VERCEL_ENV")
+    vercel_target_env: str | None = Field(None, validation_alias="VERCEL_TARGET_ENV")
 
     @property
     def deployment(self) -> Deployment:
         """The deployment that these settings belong to."""
-        return Deployment(id=self.vercel_deployment_id, git_sha=self.vercel_git_commit_sha, environment=self.vercel_env)
+        return Deployment(
+            id=self.vercel_deployment_id,
+            git_sha=self.vercel_git_commit_sha,
+            # A custom environment, such as `staging`, is a preview to VERCEL_ENV.
+            environment=self.environment or self.vercel_target_env or self.vercel_env,
+        )
 
 
 def user() -> str:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from app.database.connection import Session
 from app.errors import LockHeld
-from app.report import Blocker, Holder
+from app.report import Blocker, Holder, IndexBuild
 
 _END_TIMEOUT_MS = 5000
 
@@ -61,6 +61,24 @@ async def blockers(control: Session, run_id: UUID) -> list[Blocker]:
     return [
         Blocker(pid=pid, application_name=name or None, state=state, query_age_ms=age) for pid, name, state, age in rows
     ]
+
+
+async def index_build(control: Session, run_id: UUID) -> IndexBuild | None:
+    """The index build that the run's working backend is at, if it is at one.
+
+    PostgreSQL manual, "CREATE INDEX Progress Reporting": what is counted depends on the phase.
+    """
+    rows = await control.execute(
+        "SELECT p.relid::regclass::text, CASE WHEN p.index_relid <> 0 THEN p.index_relid::regclass::text END, p.phase, "
+        "round(100.0 * CASE WHEN p.blocks_total > 0 THEN p.blocks_done::numeric / p.blocks_total "
+        "WHEN p.tuples_total > 0 THEN p.tuples_done::numeric / p.tuples_total "
+        "WHEN p.lockers_total > 0 THEN p.lockers_done::numeric / p.lockers_total END, 1)::float "
+        f"FROM pg_stat_progress_create_index p WHERE p.pid IN (SELECT w.pid {_at_work_for(run_id)})"
+    )
+    if not rows:
+        return None
+    table, index, phase, percent = rows[0]
+    return IndexBuild(table=table, index=index, phase=phase, percent=percent)
 
 
 async def cancel(control: Session, run_id: UUID) -> None:

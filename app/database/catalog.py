@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from app.database import indexes
+from app.database import environment, indexes, simple_query, tables
 from app.database.connection import Session
-from app.database.simple_query import ResultSet, literal
+from app.database.literals import literal
 from app.report import BrokenIndex
 
 VERSION_TABLE = "alembic_version"
@@ -26,6 +26,10 @@ class Facts:
     """And the role may read it."""
     ledger_knows_builds: bool
     """It has the table of index builds, which one of an earlier version lacks."""
+    ledger_is_current: bool
+    """It has every table of this version."""
+    environment: str | None
+    """The environment that the database belongs to, as far as anybody has said."""
     server_version: tuple[int, int]
     pooler: bool
     """The server's pid differs from the one the wire gave: something stands between."""
@@ -42,7 +46,7 @@ async def look(control: Session, *, ledger_schema: str) -> Facts:
     Raises:
         DatabaseUnavailable: or one of its children.
     """
-    results: list[ResultSet] = []
+    results: list[simple_query.ResultSet] = []
     try:
         await control.results(
             # A look must not queue behind somebody's lock on the version table.
@@ -54,8 +58,9 @@ async def look(control: Session, *, ledger_schema: str) -> Facts:
             f"'broken_indexes', {indexes.AS_JSON}, "
             # Not to_regclass, which fails in a schema that the role may not use.
             "'ledger', (SELECT array_agg(c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
-            f"WHERE n.nspname = {literal(ledger_schema)} AND c.relname IN ('run', 'step', 'index_build') "
+            f"WHERE n.nspname = {literal(ledger_schema)} AND c.relname = ANY ({literal(tables.NAMES)}) "
             "AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')), "
+            f"'environment', {environment.name_of(ledger_schema)}, "
             "'schema', coalesce((SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
             f"WHERE c.oid = to_regclass({literal(VERSION_TABLE)})), current_schema(), 'public'))::text; "
             f"SELECT version_num FROM {VERSION_TABLE}",
@@ -72,6 +77,8 @@ async def look(control: Session, *, ledger_schema: str) -> Facts:
         version_table=f"{facts['schema']}.{VERSION_TABLE}",
         ledger_exists={"run", "step"} <= ledger,
         ledger_knows_builds={"run", "step", "index_build"} <= ledger,
+        ledger_is_current=ledger.issuperset(tables.NAMES),
+        environment=facts["environment"],
         server_version=control.server_version,
         pooler=facts["pid"] != control.server_pid,
         in_recovery=facts["in_recovery"],

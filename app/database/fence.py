@@ -16,9 +16,10 @@ from uuid import UUID
 import asyncpg
 
 from app.database import backends, indexes, simple_query
-from app.database.lock import GUARD_LOST
-from app.database.simple_query import ResultSet, literal
-from app.errors import LockLost
+from app.database.literals import literal
+from app.database.lock import CANCELLED, GUARD_LOST
+from app.database.simple_query import ResultSet
+from app.errors import Cancelled, LockLost
 
 _PID = "SELECT pg_backend_pid()"
 _LONGEST_TIMEOUT_MS = 2**31 - 1
@@ -29,7 +30,7 @@ class Fence:
     """What stands around every transaction of a run, and what was seen of them."""
 
     check: str
-    """A statement that fails once the guard is gone: `lock.Guard.fence`."""
+    """A statement that fails once the guard is gone or the run is cancelled: `lock.Guard.fence`."""
     settings: str
     """SET LOCAL statements for the start of each transaction."""
     mark: str
@@ -70,6 +71,7 @@ class Fence:
 
         Raises:
             LockLost: The guard is gone.
+            Cancelled: Somebody has asked for the end of the run.
         """
         with self.asking():
             try:
@@ -77,6 +79,8 @@ class Fence:
             except asyncpg.InvalidTextRepresentationError as error:
                 if GUARD_LOST in str(error):
                     raise LockLost("The lock was lost, so nothing more is committed.") from None
+                if CANCELLED in str(error):
+                    raise Cancelled("The run was cancelled, so nothing more is committed.") from None
                 raise
 
     @contextlib.contextmanager

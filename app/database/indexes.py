@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from app.database.connection import Session
-from app.database.simple_query import identifier, literal
+from app.database.literals import identifier, literal
 from app.errors import MigrationFailed
 from app.report import BrokenIndex
 

@@ -7,7 +7,6 @@ ledger cannot do, for want of rights, never stops a run.
 
 import json
 import os
-import re
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,50 +15,12 @@ from uuid import UUID
 
 import asyncpg
 
-from app.database import indexes
+from app.database import environment, idempotency, indexes, tables
 from app.database.connection import Session
-from app.database.simple_query import identifier, literal
+from app.database.idempotency import Once
+from app.database.literals import identifier, json_literal, literal
 from app.errors import PermissionDenied
 from app.report import Deployment, Outcome, RecordedRun, RecordedRunWithSteps, RecordedStep
-
-_TABLES = (
-    """
-CREATE SCHEMA IF NOT EXISTS {schema};
-CREATE TABLE IF NOT EXISTS {schema}.run (
-    id uuid PRIMARY KEY,
-    version_table text NOT NULL,
-    outcome text NOT NULL CHECK (outcome IN (
-        'running', 'upgraded', 'downgraded', 'stamped', 'failed', 'refused', 'abandoned')),
-    target text,
-    from_heads text[],
-    to_heads text[],
-    started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    finished_at timestamptz,
-    retries integer NOT NULL DEFAULT 0,
-    key_label text,
-    reason text,
-    deployment_id text,
-    git_sha text,
-    environment text,
-    request_id text,
-    error jsonb
-);
-CREATE INDEX IF NOT EXISTS run_started_at ON {schema}.run (started_at);
-CREATE TABLE IF NOT EXISTS {schema}.step (
-    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    run_id uuid NOT NULL REFERENCES {schema}.run (id),
-    revision text NOT NULL,
-    direction text NOT NULL CHECK (direction IN ('upgrade', 'downgrade')),
-    down_revisions text[] NOT NULL,
-    sha256 text NOT NULL,
-    started_at timestamptz NOT NULL,
-    duration_ms integer NOT NULL
-);
-CREATE INDEX IF NOT EXISTS step_run ON {schema}.step (run_id);
-CREATE INDEX IF NOT EXISTS step_revision ON {schema}.step (revision);
-"""
-    + indexes.TABLE
-)
 
 
 def unwritable(error: Exception) -> str:
@@ -69,9 +30,6 @@ def unwritable(error: Exception) -> str:
 
 
 _STEP = "run_id, revision, direction, down_revisions, sha256, started_at, duration_ms"
-
-_ESCAPED_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
-"""In JSON: jsonb refuses it. An even number of backslashes before it is text about backslashes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,21 +61,37 @@ class Ledger:
     version_table: str
 
     async def start(
-        self, control: Session, attempt: Attempt, *, from_heads: tuple[str, ...], exists: bool
+        self,
+        control: Session,
+        attempt: Attempt,
+        *,
+        from_heads: tuple[str, ...],
+        exists: bool,
+        waited_ms: int = 0,
+        once: Once | None = None,
     ) -> str | None:
         """Put a run on record as running; call it with the lock held.
 
         A row that still says `running` then belongs to a run that died, and becomes `abandoned`.
 
+        Args:
+            control: A session to write in.
+            attempt: The run.
+            from_heads: The database's heads before it.
+            exists: Whether all tables are there, in the form of this version.
+            waited_ms: How long the run has waited for the lock.
+            once: The Idempotency-Key that the run is for.
+
         Returns:
             None, or a warning when nothing could be written.
         """
-        tables = "" if exists else _TABLES.format(schema=self._schema)
+        missing = "" if exists else tables.statements(self.schema)
         try:
             await control.execute(
-                f"{tables} UPDATE {self._schema}.run SET outcome = 'abandoned', finished_at = clock_timestamp() "
+                f"{missing} UPDATE {self._schema}.run SET outcome = 'abandoned', finished_at = clock_timestamp() "
                 f"WHERE outcome = 'running' AND version_table = {literal(self.version_table)}; "
-                + self._insert(attempt, outcome="running", from_heads=from_heads, error=None)
+                + self._insert(attempt, outcome="running", from_heads=from_heads, waited_ms=waited_ms)
+                + (f"; {idempotency.claim(self.schema, once, run_id=attempt.run_id)}" if once else "")
                 # Find out now whether the rest can be written: later it would fail the revision that it records.
                 + f"; INSERT INTO {self._schema}.step ({_STEP}) SELECT {_STEP} FROM {self._schema}.step WHERE false"
                 + f"; INSERT INTO {self._schema}.index_build SELECT * FROM {self._schema}.index_build WHERE false"
@@ -144,16 +118,49 @@ class Ledger:
         to_heads: tuple[str, ...] | None,
         retries: int,
         error: dict[str, Any] | None = None,
+        answer: dict[str, Any] | None = None,
+        belongs_to: str | None = None,
     ) -> None:
         """Put on record how a run ended; call it before the lock is given back.
 
         A run that was declared abandoned meanwhile stays so: its successor has said what is true.
+
+        Args:
+            control: A session to write in.
+            run_id: The run.
+            outcome: How it ended.
+            to_heads: The database's heads after it.
+            retries: How often a revision was tried again.
+            error: The problem that its caller gets.
+            answer: Or the answer that its caller gets.
+            belongs_to: The environment that the database belongs to from now on, unless it belongs to one already.
         """
         await control.execute(
             f"UPDATE {self._schema}.run SET outcome = {literal(outcome)}, finished_at = clock_timestamp(), "
-            f"to_heads = {literal(to_heads)}, retries = {retries}, error = {_json(error)} "
+            f"to_heads = {literal(to_heads)}, retries = {retries}, "
+            f"error = {json_literal(error)}, answer = {json_literal(answer)} "
+            f"WHERE id = {literal(run_id)} AND outcome = 'running'"
+            + (f"; {environment.binding(self.schema, belongs_to)}" if belongs_to else "")
+        )
+
+    async def ask_to_cancel(self, control: Session, run_id: UUID) -> None:
+        """Leave word that a run is to end; its transactions look for that, as `cancelled` says."""
+        await control.execute(
+            f"UPDATE {self._schema}.run SET cancel_asked_at = coalesce(cancel_asked_at, clock_timestamp()) "
             f"WHERE id = {literal(run_id)} AND outcome = 'running'"
         )
+
+    def cancelled(self, run_id: UUID) -> str:
+        """An SQL condition: somebody has asked for the end of the run."""
+        return f"EXISTS (SELECT FROM {self._schema}.run WHERE id = {literal(run_id)} AND cancel_asked_at IS NOT NULL)"
+
+    async def make(self, control: Session) -> None:
+        """Make the tables, whatever of them an earlier version has made.
+
+        Raises:
+            asyncpg.PostgresError: The role may not.
+        """
+        await control.execute(tables.statements(self.schema))
 
     def step(
         self,
@@ -180,7 +187,7 @@ class Ledger:
     async def runs(self, control: Session, *, limit: int) -> list[RecordedRun]:
         """The last runs, newest first."""
         rows = await control.execute(
-            "SELECT coalesce(json_agg(r ORDER BY started_at DESC, id DESC), '[]')::text FROM ("
+            "SELECT coalesce(json_agg(to_jsonb(r) - 'answer' ORDER BY started_at DESC, id DESC), '[]')::text FROM ("
             f"SELECT * FROM {self._schema}.run WHERE version_table = {literal(self.version_table)} "
             f"ORDER BY started_at DESC, id DESC LIMIT {limit}) AS r"
         )
@@ -195,16 +202,20 @@ class Ledger:
         if not runs.rows:
             return None
         ((row,),) = runs.rows
+        recorded = json.loads(row)
         return RecordedRunWithSteps(
-            **_recorded(json.loads(row)), steps=[_recorded_step(json.loads(step)) for (step,) in steps.rows]
+            **_recorded(recorded),
+            steps=[_recorded_step(json.loads(step)) for (step,) in steps.rows],
+            answer=recorded.get("answer"),
         )
 
-    async def applied_by(self, control: Session, run_id: UUID) -> list[str]:
-        """The revisions that a run has applied."""
-        rows = await control.execute(
-            f"SELECT revision FROM {self._schema}.step WHERE run_id = {literal(run_id)} AND direction = 'upgrade'"
+    async def applied_by(self, control: Session, run_id: UUID) -> tuple[list[str], bool]:
+        """The revisions that a run has applied, and whether somebody has asked for its end."""
+        steps, cancelled = await control.results(
+            f"SELECT revision FROM {self._schema}.step WHERE run_id = {literal(run_id)} AND direction = 'upgrade'; "
+            f"SELECT {self.cancelled(run_id)}"
         )
-        return [revision for (revision,) in rows]
+        return [revision for (revision,) in steps.rows], cancelled.rows[0][0]
 
     async def parents(self, control: Session) -> dict[str, tuple[str, ...]]:
         """Every revision that the ledger saw applied, with the revisions it came after."""
@@ -216,30 +227,29 @@ class Ledger:
         return {revision: tuple(down) for revision, down in json.loads(rows[0][0]).items()}
 
     def _insert(
-        self, attempt: Attempt, *, outcome: Outcome, from_heads: tuple[str, ...], error: dict[str, Any] | None
+        self,
+        attempt: Attempt,
+        *,
+        outcome: Outcome,
+        from_heads: tuple[str, ...],
+        waited_ms: int | None = None,
+        error: dict[str, Any] | None = None,
     ) -> str:
         deployment = attempt.deployment
         finished = "NULL" if outcome == "running" else "clock_timestamp()"
         return (
             f"INSERT INTO {self._schema}.run (id, version_table, outcome, target, from_heads, finished_at, "
-            "key_label, reason, deployment_id, git_sha, environment, request_id, error) VALUES ("
+            "key_label, reason, deployment_id, git_sha, environment, request_id, waited_ms, error) VALUES ("
             f"{literal(attempt.run_id)}, {literal(self.version_table)}, {literal(outcome)}, "
             f"{literal(attempt.target)}, {literal(from_heads)}, {finished}, {literal(attempt.key_label)}, "
             f"{literal(attempt.reason)}, {literal(deployment.id)}, {literal(deployment.git_sha)}, "
-            f"{literal(deployment.environment)}, {literal(attempt.request_id)}, {_json(error)})"
+            f"{literal(deployment.environment)}, {literal(attempt.request_id)}, "
+            f"{literal(waited_ms)}, {json_literal(error)})"
         )
 
     @property
     def _schema(self) -> str:
         return identifier(self.schema)
-
-
-def _json(value: dict[str, Any] | None) -> str:
-    if value is None:
-        return "NULL"
-    # Not ASCII: jsonb refuses half of a surrogate pair too, which `literal` replaces where it is not escaped.
-    text = json.dumps(value, default=str, ensure_ascii=False)
-    return f"{literal(_ESCAPED_NUL.sub(r'\1', text))}::jsonb"
 
 
 def _recorded(row: dict[str, Any]) -> dict[str, Any]:
@@ -249,6 +259,7 @@ def _recorded(row: dict[str, Any]) -> dict[str, Any]:
     return {
         **{name: row[name] for name in same},
         "run_id": row["id"],
+        "waited_ms": row.get("waited_ms"),
         "from_": row["from_heads"],
         "to": row["to_heads"],
         "started_at": started,

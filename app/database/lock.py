@@ -22,7 +22,7 @@ from uuid import UUID
 import asyncpg
 
 from app.database.connection import Session
-from app.database.simple_query import literal
+from app.database.literals import literal
 from app.errors import DatabaseUnavailable
 from app.report import Holder
 
@@ -36,6 +36,7 @@ _GUARD_NAME = re.compile(r"migrate/(?P<run>[0-9a-f-]{36})(?: (?P<revision>\S+))?
 _BROKEN = (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError)
 
 GUARD_LOST = "the guard of this run no longer holds the lock"
+CANCELLED = "this run was cancelled"
 """What PostgreSQL says when the fence fails; it comes back inside its message."""
 
 
@@ -79,15 +80,17 @@ class Guard:
         self._loop = asyncio.get_running_loop()
         self._heartbeat: asyncio.Task[None] | None = None
 
-    @property
-    def fence(self) -> str:
-        """A statement that succeeds only while this guard's backend holds the lock.
+    def fence(self, *, cancelled: str = "false") -> str:
+        """A statement that succeeds only while this guard's backend holds the lock, and nobody has cancelled the run.
 
-        The cast fails with GUARD_LOST in its message; the count keeps the planner from folding it early.
+        The cast fails with GUARD_LOST or CANCELLED in its message; the count keeps the planner from folding it early.
+
+        Args:
+            cancelled: An SQL condition that tells whether the run is to end.
         """
         return (
-            f"SELECT (CASE WHEN count(*) = 1 THEN '1' ELSE '{GUARD_LOST}' END)::integer "
-            f"FROM pg_locks l WHERE l.pid = {self._pid} AND {_rows_of(self.key)}"
+            f"SELECT (CASE WHEN count(*) = 0 THEN '{GUARD_LOST}' WHEN {cancelled} THEN '{CANCELLED}' ELSE '1' END)"
+            f"::integer FROM pg_locks l WHERE l.pid = {self._pid} AND {_rows_of(self.key)}"
         )
 
     @property

@@ -195,37 +195,3 @@ async def send(
         if transport is not None and transport.get_protocol() is listener:
             transport.set_protocol(protocol)
     return listener.results
-
-
-def identifier(name: str) -> str:
-    """Write a name into SQL text, quoted."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def literal(value: object) -> str:
-    """Write a value into SQL text, since the simple protocol has no parameters.
-
-    Strings in the manner of libpq's PQescapeLiteral, so that `standard_conforming_strings` does not matter.
-
-    Raises:
-        TypeError: for a type that has no rule here.
-    """
-    match value:
-        case None:
-            return "NULL"
-        case bool():
-            return "true" if value else "false"
-        case int():
-            return str(value)
-        case str():
-            # PostgreSQL's text has no NUL; a lone surrogate cannot be sent as UTF-8.
-            text = value.replace("\0", "").encode("utf-8", "replace").decode().replace("'", "''")
-            return "E'" + text.replace("\\", "\\\\") + "'" if "\\" in text else f"'{text}'"
-        case uuid.UUID():
-            return f"'{value}'::uuid"
-        case dt.datetime():
-            return f"'{value.isoformat()}'::timestamptz"
-        case list() | tuple():
-            return "ARRAY[" + ", ".join(map(literal, value)) + "]::text[]"
-        case _:
-            raise TypeError(f"no SQL literal for {type(value).__name__}")

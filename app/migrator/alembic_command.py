@@ -14,16 +14,17 @@ from app import log, settings
 from app.database import connection, url, working
 from app.database.ledger import new_run_id
 from app.errors import NotConfigured
-from app.migrator import revisions
+from app.migrator import condition, revisions
+from app.migrator.call import Call
 from app.migrator.revisions import Applying
-from app.migrator.runner import Call, Runner
+from app.migrator.runner import Runner
 from app.migrator.turn import Turn
 from app.migrator.work import Work
 from app.problem import Problem
-from app.report import Outcome
+from app.report import Reached
 from app.settings import Settings
 
-_OUTCOMES: dict[str, Outcome] = {"upgrade": "upgraded", "downgrade": "downgraded", "stamp": "stamped"}
+_OUTCOMES: dict[str, Reached] = {"upgrade": "upgraded", "downgrade": "downgraded", "stamp": "stamped"}
 
 type RunMigrations = Callable[..., None]
 """env.py's own function: takes a connection and options for Alembic's `configure`."""
@@ -58,24 +59,24 @@ async def _under_the_lock(command: tuple[str, str], run_migrations: RunMigration
     name, target = command
     call = Call(request_id=str(new_run_id()), target=target, reason=f"alembic {name} by {settings.user()}")
     runner = Runner(call, chosen, url.database(chosen), turn=Turn(), emit=log.emit)
-    async with (
-        connection.session(runner.database) as session,
-        runner.guard(session, await runner.look(session)) as guard,
-    ):
-        while not await runner.takes_the_lock(guard, session):
-            pass
-        async with connection.session(runner.database) as control:
-            await runner.ends_what_dead_runs_left(control)
-            before = await runner.look(control)
-            await runner.goes_on_record(control, before)
-        await runner.carries_out(
-            lambda opened, work: _apply(run_migrations, opened, work),
-            guard=guard,
-            before=before,
-            pending=[],
-            missing=lambda _: [],
-            outcome=_OUTCOMES.get(name, "upgraded"),
-        )
+    async with connection.session(runner.database) as session:
+        before = await runner.look(session)
+        condition.insist_on_environment(before, chosen)
+        async with runner.guard(session, before) as guard:
+            while not await runner.takes_the_lock(guard, session):
+                pass
+            async with connection.session(runner.database) as control:
+                await runner.ends_what_dead_runs_left(control)
+                before = await runner.look(control)
+                await runner.goes_on_record(control, before)
+            await runner.carries_out(
+                lambda opened, work: _apply(run_migrations, opened, work),
+                guard=guard,
+                before=before,
+                pending=[],
+                missing=lambda _: [],
+                outcome=_OUTCOMES.get(name, "upgraded"),
+            )
 
 
 def _apply(run_migrations: RunMigrations, opened: Connection, work: Work) -> None:

@@ -3,7 +3,7 @@
 from app.database import indexes
 from app.database.catalog import Facts
 from app.database.connection import Session
-from app.errors import ReadOnlyDatabase
+from app.errors import ReadOnlyDatabase, WrongEnvironment
 from app.problem import Problem
 from app.report import BrokenIndex, PoolMode
 from app.settings import Settings
@@ -44,6 +44,21 @@ def insist_on_writes(facts: Facts) -> None:
         raise ReadOnlyDatabase("This server is a read-only replica (pg_is_in_recovery).")
     if facts.read_only:
         raise ReadOnlyDatabase("This database is set to take no writes (default_transaction_read_only).")
+
+
+def insist_on_environment(facts: Facts, settings: Settings) -> None:
+    """See that the database belongs to this deployment's environment, as far as both are known.
+
+    Raises:
+        WrongEnvironment: It belongs to another.
+    """
+    ours, theirs = settings.deployment.environment, facts.environment
+    if ours and theirs and ours.lower() != theirs.lower():
+        raise WrongEnvironment(
+            f"The database belongs to `{theirs}`, and this deployment is `{ours}`.",
+            database_environment=theirs,
+            deployment_environment=ours,
+        )
 
 
 async def broken_indexes(control: Session, settings: Settings, facts: Facts) -> list[BrokenIndex]:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from app.errors import (
+    Cancelled,
     DatabaseUnavailable,
     LockLost,
     LockTimeout,
@@ -70,6 +71,13 @@ def problem(work: Work, error: BaseException) -> Problem:
         case _:
             place = cause.place(error, revisions.folder(work.settings.script_location))
             return _failure(where, words, rolled_back=rolled_back, sqlstate=code, where=place, **members)
+
+
+def on_request(problem: Problem) -> Problem:
+    """What a problem is when somebody has asked for the end of the run: a cancelled statement was for that."""
+    if isinstance(problem, Cancelled) or problem.members.get("sqlstate") != _QUERY_CANCELED:
+        return problem
+    return Cancelled("The run was cancelled; what was not committed is rolled back.", **problem.members)
 
 
 def so_far(work: Work) -> dict[str, Any]:

@@ -7,9 +7,11 @@ take the turn → look → take the lock → end what is left of dead runs → l
 from app.database import connection, url
 from app.database.catalog import Facts
 from app.database.connection import Session
-from app.errors import HistoryMismatch, LockHeld
-from app.migrator import revisions, status
-from app.migrator.runner import Call, Runner
+from app.errors import HistoryMismatch, LockHeld, WrongEnvironment
+from app.migrator import condition, revisions, status
+from app.migrator.call import Call
+from app.migrator.revisions import History
+from app.migrator.runner import Runner
 from app.migrator.turn import Turn
 from app.report import Emit, Revision, Run
 from app.settings import Settings
@@ -19,50 +21,76 @@ async def migrate(call: Call, settings: Settings, *, turn: Turn, emit: Emit) -> 
     """Upgrade the database to the call's target.
 
     Raises:
-        NotConfigured, UnknownTarget, HistoryMismatch, LockHeld, DatabaseUnavailable: Nothing was changed.
+        NotConfigured, UnknownTarget, HistoryMismatch, WrongEnvironment, LockHeld, DatabaseUnavailable: Nothing was
+            changed.
+        StillRunning, IdempotencyKeyReused, Replayed: An earlier call had the same Idempotency-Key.
         RunStopped, DatabaseUnavailable: A run began; the problem carries run_id, applied and remaining.
     """
     history = await revisions.loaded(settings.script_location)
     runner = Runner(call, settings, url.database(settings), turn=turn, emit=emit)
-
-    async def pending(control: Session, facts: Facts) -> list[Revision]:
-        history.resolve(call.target)  # a target that is not here at all is said first
-        mismatch = await status.mismatch(control, settings, history, facts)
-        if mismatch is not None:
-            raise mismatch
-        return history.pending(facts.heads, call.target)
-
-    def missing(after: Facts) -> list[Revision]:
-        # A run that has lost its lock may find what another deployment's has done meanwhile.
-        return history.pending(after.heads, call.target) if all(map(history.knows, after.heads)) else todo
-
+    upgrade = _Upgrade(call, settings, history, runner)
     try:
         async with turn.taken(runner.wait_s) as runner.waited_s, connection.session(runner.database) as session:
             before = await runner.look(session)
-            if not await pending(session, before):
-                return runner.up_to_date(before)
+            if (answer := await upgrade.answer_without_a_run(session, before)) is not None:
+                return answer
             async with runner.guard(session, before) as guard:
                 while not await runner.takes_the_lock(guard, session):
                     # The holder may have done the work meanwhile.
                     before = await runner.look(session)
-                    if not await pending(session, before):
-                        return runner.up_to_date(before)
+                    if (answer := await upgrade.answer_without_a_run(session, before)) is not None:
+                        return answer
                 # From here on the first session is the guard's; what else is to be said needs another.
                 async with connection.session(runner.database) as control:
                     await runner.ends_what_dead_runs_left(control)
                     before = await runner.look(control)
-                    todo = await pending(control, before)
-                    if not todo:
-                        return runner.up_to_date(before)
+                    if (answer := await upgrade.answer_without_a_run(control, before)) is not None:
+                        return answer
                     await runner.goes_on_record(control, before)
-                work, after = await runner.carries_out(
+                return await runner.carries_out(
                     lambda opened, work: history.upgrade(opened, call.target, work),
                     guard=guard,
                     before=before,
-                    pending=todo,
-                    missing=missing,
+                    pending=upgrade.pending,
+                    missing=upgrade.missing,
                 )
-            return runner.upgraded(before, work, after)
-    except (LockHeld, HistoryMismatch) as refusal:
+    except (LockHeld, HistoryMismatch, WrongEnvironment) as refusal:
         await runner.refuses(refusal)
         raise
+
+
+class _Upgrade:
+    """What an upgrade is to do, which each look at the database may change."""
+
+    def __init__(self, call: Call, settings: Settings, history: History, runner: Runner) -> None:
+        self.pending: list[Revision] = []
+        self._call = call
+        self._settings = settings
+        self._history = history
+        self._runner = runner
+
+    async def answer_without_a_run(self, control: Session, facts: Facts) -> Run | None:
+        """The answer when an earlier call got it, or when nothing is to be done; None when something is `pending`.
+
+        Raises:
+            Problem: as `migrate` says of what comes before a run.
+        """
+        if (first := await self._runner.record.first_answer(control, facts)) is not None:
+            return first
+        self._history.resolve(self._call.target)  # a target that is not here at all is said first
+        condition.insist_on_environment(facts, self._settings)
+        mismatch = await status.mismatch(control, self._settings, self._history, facts)
+        if mismatch is not None:
+            raise mismatch
+        self.pending = self._history.pending(facts.heads, self._call.target)
+        if self.pending:
+            return None
+        answer = self._runner.up_to_date(facts)
+        await self._runner.record.keeps(control, facts, answer)
+        return answer
+
+    def missing(self, after: Facts) -> list[Revision]:
+        """What the database lacks after the work."""
+        if all(map(self._history.knows, after.heads)):
+            return self._history.pending(after.heads, self._call.target)
+        return self.pending  # a run that has lost its lock may find what another deployment's has done meanwhile

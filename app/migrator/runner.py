@@ -7,42 +7,26 @@ import math
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
-
-import asyncpg
 
 from app.database import backends, connection, lock, pooler
 from app.database.catalog import Facts
 from app.database.connection import Session
-from app.database.ledger import Attempt, Ledger, new_run_id, unwritable
+from app.database.ledger import new_run_id
 from app.database.lock import Guard
 from app.database.url import Database
-from app.errors import DatabaseUnavailable, LockHeld, LockLost, PermissionDenied
+from app.errors import DatabaseUnavailable, LockLost
 from app.migrator import condition, deadline, ending, status, watch
+from app.migrator.call import Call
+from app.migrator.record import Record
 from app.migrator.turn import Turn, held
 from app.migrator.work import Apply, Work
 from app.problem import Problem
-from app.report import Emit, Event, Holder, Outcome, PoolMode, Revision, Run, Waited
+from app.report import Answered, Emit, Event, PoolMode, Reached, Revision, Run, Waited
 from app.settings import Settings
 
 _FIRST_POLL_S, _LONGEST_POLL_S = 0.1, 1.0
-_RECORD_TIMEOUT_S = 2
 _LEAST_TO_CONNECT_S, _LEAST_TO_READ_BACK_S = 0.5, 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """What a caller wants, and who it is."""
-
-    request_id: str
-    target: str = "heads"
-    lock_wait_s: float | None = None
-    """How long to wait for the lock; None for the setting."""
-    reason: str | None = None
-    key_label: str | None = None
-    invocation_ends: datetime | None = None
-    """When the platform will end the invocation that asks, where it does."""
 
 
 class Runner:
@@ -60,19 +44,11 @@ class Runner:
         self._settings = settings
         self._turn = turn
         self._emit = emit
-        self._attempt = Attempt(
-            run_id=self.run_id,
-            target=call.target,
-            deployment=settings.deployment,
-            request_id=call.request_id,
-            key_label=call.key_label,
-            reason=call.reason,
-        )
+        self.record = Record(call, settings, self.run_id)
         self._started_at, self._clock = datetime.now(UTC), time.perf_counter()
         self.waited_s = 0.0
         self._polls = 0
         self._warnings: list[str] = []
-        self._ledger: Ledger | None = None
         self._pool_mode: PoolMode | None = None
 
     async def look(self, control: Session) -> Facts:
@@ -114,16 +90,11 @@ class Runner:
 
     async def ends_what_dead_runs_left(self, control: Session) -> None:
         """End the backends of dead runs; only then what the database says of its version stays true."""
-        self._warnings += await backends.end_leftovers(control)
+        self._warn(*await backends.end_leftovers(control))
 
     async def goes_on_record(self, control: Session, before: Facts) -> None:
         """Put the run on record, and tell what a pooler between us and the database takes away."""
-        ledger = status.ledger_of(self._settings, before)
-        warning = await ledger.start(control, self._attempt, from_heads=before.heads, exists=before.ledger_knows_builds)
-        if warning is None:
-            self._ledger = ledger
-        else:
-            self._warnings.append(warning)
+        self._warn(await self.record.starts(control, before, waited_ms=self._waited_ms))
         self._pool_mode = await pooler.mode(control, self.database) if before.pooler else None
 
     async def carries_out(
@@ -134,8 +105,8 @@ class Runner:
         before: Facts,
         pending: list[Revision],
         missing: Callable[[Facts], list[Revision]],
-        outcome: Outcome = "upgraded",
-    ) -> tuple[Work, Facts]:
+        outcome: Reached = "upgraded",
+    ) -> Run:
         """Do the work while the guard holds the lock, and put its end on record.
 
         Args:
@@ -146,9 +117,6 @@ class Runner:
             missing: What the database still lacks, when it is read back afterwards.
             outcome: How a run that succeeds is recorded.
 
-        Returns:
-            The work, and what a look at the database told after it.
-
         Raises:
             Problem: What ended the run before its target; it is on record.
         """
@@ -157,16 +125,27 @@ class Runner:
             database=self.database,
             settings=self._settings,
             guard=guard,
-            ledger=self._ledger,
+            ledger=self.record.ledger,
             deadline=self._deadline,
             pooler=before.pooler,
             pending=pending,
             emit=self._tell,
         )
-        self._tell(Event("run.started", {"target": self._call.target, "pending": len(pending)}))
+        self._tell(
+            Event(
+                "run.started",
+                {
+                    "target": self._call.target,
+                    "pending": len(pending),
+                    "waited_ms": self._waited_ms,
+                    "on_record": work.ledger is not None,
+                },
+            )
+        )
         problem = await watch.over(work, apply, guard=guard, turn=self._turn)
-        self._warnings += work.warnings
+        self._warn(*work.warnings)
         after = before
+        answer: Run | None = None
         try:
             # On a fresh connection: what was used so far may have gone silent during a long run.
             async with asyncio.timeout(self._time_to_read_back_s()), connection.session(self.database) as fresh:
@@ -174,7 +153,15 @@ class Runner:
                     await backends.end_work_of(fresh, self.run_id)
                 after = await self.look(fresh)
                 problem = await self._believes(fresh, work, problem, after, missing(after))
-                await self._finishes(fresh, work, after, outcome, problem)
+                self._warn(*condition.warnings(after, self._pool_mode))
+                answer = self._answer(before, after, outcome=outcome, work=work)
+                if problem is not None:
+                    problem.members["warnings"] = self._warnings
+                told = problem or answer
+                unwritten = await self.record.ends(fresh, after, outcome, retries=work.retries, told=told)
+                if unwritten is not None:
+                    self._warn(unwritten)
+                    answer = self._answer(before, after, outcome=outcome, work=work)
         except DatabaseUnavailable as gone:
             problem = problem or ending.problem(work, gone)
         except TimeoutError:
@@ -183,9 +170,10 @@ class Runner:
         ended = problem.slug if problem else outcome
         self._tell(Event("run.ended", {"outcome": ended, "duration_ms": self._elapsed_ms()}))
         if problem is not None:
-            problem.members["warnings"] = self._told(after)
+            problem.members["warnings"] = self._warnings
             raise problem
-        return work, after
+        assert answer is not None  # noqa: S101 – without one there is a problem
+        return answer
 
     async def _believes(
         self, fresh: Session, work: Work, problem: Problem | None, after: Facts, missing: list[Revision]
@@ -193,11 +181,15 @@ class Runner:
         """What the run's end is, now that the database has been read back."""
         if problem is None:
             return ending.not_applied(work, missing) if missing else None
+        was_to_end = False
         if work.ledger is not None:
-            work.learns_what_it_applied(await work.ledger.applied_by(fresh, self.run_id))
+            steps, was_to_end = await work.ledger.applied_by(fresh, self.run_id)
+            work.learns_what_it_applied(steps)
         if work.applied and not work.remaining and not missing and isinstance(problem, DatabaseUnavailable | LockLost):
-            self._warnings.append(f"{problem.detail} But read back, the database is at the target.")
+            self._warn(f"{problem.detail} But read back, the database is at the target.")
             return None
+        if was_to_end:
+            problem = ending.on_request(problem)
         problem.members |= ending.so_far(work)
         await condition.tell_of_broken_indexes(fresh, self._settings, after, problem)
         return problem
@@ -206,77 +198,46 @@ class Runner:
         left_s = self._deadline.left_to_answer_s
         return None if math.isinf(left_s) else max(left_s, _LEAST_TO_READ_BACK_S)
 
-    async def _finishes(
-        self, session: Session, work: Work, after: Facts, outcome: Outcome, problem: Problem | None
-    ) -> None:
-        """Put the end of the run on record, if its beginning is."""
-        if work.ledger is None:
-            return
-        try:
-            await work.ledger.finish(
-                session,
-                self.run_id,
-                "failed" if problem else outcome,
-                to_heads=after.heads,
-                retries=work.retries,
-                error=problem.document(request_id=self._call.request_id) if problem else None,
-            )
-        except (PermissionDenied, asyncpg.PostgresError) as error:
-            self._warnings.append(unwritable(error))
-
     async def refuses(self, refusal: Problem) -> None:
         """Log a refusal, and put it on record where there is a record already."""
         self._tell(Event("run.refused", {"problem": refusal.slug, "detail": refusal.detail}))
-        # The caller has waited long enough, so there is little time for the record.
-        with contextlib.suppress(DatabaseUnavailable, TimeoutError):
-            async with (
-                asyncio.timeout(_RECORD_TIMEOUT_S),
-                self._turn.to_record_a_refusal(),
-                connection.session(self.database) as control,
-            ):
-                facts = await self.look(control)
-                if isinstance(refusal, LockHeld) and refusal.members["holder"]["run_id"] is None:
-                    # Who waited for the turn of this process has not seen the lock itself.
-                    seen = await lock.holder(control, lock.key(facts.version_table))
-                    refusal.members["holder"] = (seen or Holder()).model_dump(mode="json")
-                if facts.ledger_exists:
-                    await status.ledger_of(self._settings, facts).refuse(
-                        control,
-                        self._attempt,
-                        from_heads=facts.heads,
-                        error=refusal.document(request_id=self._call.request_id),
-                    )
+        await self.record.refused(self.database, refusal, self._turn.to_record_a_refusal())
 
     def up_to_date(self, facts: Facts) -> Run:
         """The answer when nothing was left to do."""
-        return self._answer(facts, facts, applied=None)
+        self._warn(*condition.warnings(facts, self._pool_mode))
+        return self._answer(facts, facts, outcome="up_to_date")
 
-    def upgraded(self, before: Facts, work: Work, after: Facts) -> Run:
-        """The answer when the work is done."""
-        return self._answer(before, after, applied=work)
-
-    def _answer(self, before: Facts, after: Facts, *, applied: Work | None) -> Run:
+    def _answer(self, before: Facts, after: Facts, *, outcome: Answered, work: Work | None = None) -> Run:
         return Run(
-            outcome="upgraded" if applied else "up_to_date",
-            run_id=self.run_id if applied else None,
+            outcome=outcome,
+            run_id=self.run_id if work else None,
             target=self._call.target,
             from_=list(before.heads),
             to=list(after.heads),
-            applied=applied.applied if applied else [],
+            applied=work.applied if work else [],
             remaining=[],
-            lock=Waited(waited_ms=round(self.waited_s * 1000)),
+            lock=Waited(waited_ms=self._waited_ms),
             started_at=self._started_at,
             duration_ms=self._elapsed_ms(),
             deployment=self._settings.deployment,
-            warnings=self._told(after),
+            warnings=self._warnings,
             request_id=self._call.request_id,
         )
 
-    def _told(self, facts: Facts) -> list[str]:
-        return [*self._warnings, *condition.warnings(facts, self._pool_mode)]
+    def _warn(self, *warnings: str | None) -> None:
+        """Tell what a caller should know, once."""
+        for warning in warnings:
+            if warning is not None and warning not in self._warnings:
+                self._warnings.append(warning)
+                self._tell(Event("warning", {"message": warning}))
 
     def _tell(self, event: Event) -> None:
         self._emit(Event(event.name, {"run_id": str(self.run_id), "request_id": self._call.request_id, **event.fields}))
+
+    @property
+    def _waited_ms(self) -> int:
+        return round(self.waited_s * 1000)
 
     def _elapsed_ms(self) -> int:
         return round((time.perf_counter() - self._clock) * 1000)

@@ -130,6 +130,7 @@ async def status(settings: Settings, *, request_id: str) -> Status:
             server_version=".".join(map(str, facts.server_version)),
             pooler=facts.pooler,
             pool_mode=pool_mode,
+            environment=facts.environment,
         ),
         deployment=settings.deployment,
         warnings=condition.warnings(facts, pool_mode),

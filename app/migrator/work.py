@@ -78,7 +78,7 @@ class Work:
 
     def __post_init__(self) -> None:
         self._fence = fence.around(
-            self.guard.fence,
+            self.guard.fence(cancelled=self.ledger.cancelled(self.run_id)) if self.ledger else self.guard.fence(),
             run_id=self.run_id,
             lease_s=self.settings.lease,
             lock_timeout_s=self.settings.lock_timeout,

@@ -85,7 +85,7 @@ async def migrate(request: Request, caller: MayApply) -> Run:
     settings = here.settings
     await migrator_imported()
     from app.migrator import run
-    from app.migrator.runner import Call
+    from app.migrator.call import Call
 
     call = Call(
         request_id=request_id(request.scope),

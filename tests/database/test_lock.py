@@ -61,7 +61,7 @@ async def soon(condition: Callable[[], Any], *, seconds: float = 10, what: str) 
 def engine_of(guard: Guard, address: url.Database, *, lease_s: float = 20) -> AsyncEngine:
     run_id = guard.holder.run_id
     assert run_id is not None
-    around = fence.around(guard.fence, run_id=run_id, lease_s=lease_s, lock_timeout_s=1, pooler=False)
+    around = fence.around(guard.fence(), run_id=run_id, lease_s=lease_s, lock_timeout_s=1, pooler=False)
     return working.engine(address, around, run_id=run_id)
 
 

@@ -12,7 +12,8 @@ import asyncpg
 import pytest
 
 from app.database import connection, url
-from app.database.simple_query import ResultSet, literal, send
+from app.database.literals import literal
+from app.database.simple_query import ResultSet, send
 from tests.conftest import MakeSettings
 from tests.servers import Database
 

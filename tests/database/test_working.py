@@ -36,7 +36,7 @@ def opened(settings: MakeSettings, on: Database, database: Database) -> Open:
         ):
             assert await guard.try_to_take_the_lock()
             around = fence.around(
-                guard.fence,
+                guard.fence(),
                 run_id=run_id,
                 lease_s=lease_s,
                 lock_timeout_s=lock_timeout_s,

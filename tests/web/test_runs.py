@@ -124,7 +124,7 @@ async def test_the_status_tells_all_that_the_contract_names(
         assert (after["state"], after["current"], after["pending"]) == ("up_to_date", ["b2"], [])
         assert [run["outcome"] for run in after["runs"]] == ["upgraded"]
         assert after["lock"]["key"] == before["lock"]["key"]
-        assert after["database"].keys() == {"server_version", "pooler", "pool_mode"}
+        assert after["database"].keys() == {"server_version", "pooler", "pool_mode", "environment"}
         assert (after["database"]["pooler"], after["database"]["pool_mode"]) == (False, None)
         assert (
             after.keys()

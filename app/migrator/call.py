@@ -1,0 +1,24 @@
+"""A call: what somebody wants of the migrator, and who it is."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a caller wants, and who it is."""
+
+    request_id: str
+    target: str = "heads"
+    lock_wait_s: float | None = None
+    """How long to wait for the lock; None for the setting."""
+    reason: str | None = None
+    key_label: str | None = None
+    invocation_ends: datetime | None = None
+    """When the platform will end the invocation that asks, where it does."""
+    instance: str | None = None
+    """The path that was called, for a problem's `instance`; None from a terminal."""
+    idempotency_key: str | None = None
+    """By which the same call is known when it comes again; callers must not be able to use each other's."""
+    body: str = ""
+    """What the call asks for, in a form that is the same whenever it asks for the same."""

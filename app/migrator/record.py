@@ -1,0 +1,160 @@
+"""What a run leaves in the ledger: its beginning, its end, and the answer for the same call when it comes again."""
+
+import asyncio
+import contextlib
+import hashlib
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from app.database import connection, idempotency, lock
+from app.database.catalog import Facts
+from app.database.connection import Session
+from app.database.idempotency import Once
+from app.database.ledger import Attempt, Ledger, unwritable
+from app.database.url import Database
+from app.errors import (
+    Cancelled,
+    DatabaseUnavailable,
+    IdempotencyKeyReused,
+    LockHeld,
+    PermissionDenied,
+    StillRunning,
+)
+from app.migrator import status
+from app.migrator.call import Call
+from app.problem import Problem, Replayed
+from app.report import Holder, Outcome, Reached, Run
+from app.settings import Settings
+
+_RECORD_TIMEOUT_S = 2
+
+
+def _once(call: Call) -> Once | None:
+    if call.idempotency_key is None:
+        return None
+    key, body = (hashlib.sha256(text.encode()).hexdigest() for text in (call.idempotency_key, call.body))
+    return Once(key, body)
+
+
+class Record:
+    """What goes on record of one run. What cannot be written, for want of rights, never stops it."""
+
+    def __init__(self, call: Call, settings: Settings, run_id: UUID) -> None:
+        self.ledger: Ledger | None = None
+        """Where the steps go; None before the run is on record, and when it cannot be."""
+        self._call = call
+        self._once = _once(call)
+        self._settings = settings
+        self._attempt = Attempt(
+            run_id=run_id,
+            target=call.target,
+            deployment=settings.deployment,
+            request_id=call.request_id,
+            key_label=call.key_label,
+            reason=call.reason,
+        )
+
+    def document(self, problem: Problem) -> dict[str, Any]:
+        """The problem as its caller gets it."""
+        return problem.document(instance=self._call.instance, request_id=self._call.request_id)
+
+    async def first_answer(self, control: Session, facts: Facts) -> Run | None:
+        """The answer that an earlier call with this Idempotency-Key got; None where this is the first.
+
+        Raises:
+            Replayed: It was a problem.
+            StillRunning: There is none yet.
+            IdempotencyKeyReused: That call had another body.
+        """
+        once = self._once
+        if once is None or not facts.ledger_is_current:
+            return None
+        # The holder first: a run that ends between the two questions has its answer on record.
+        holder = await lock.holder(control, lock.key(facts.version_table))
+        first = await idempotency.first_use(control, self._settings.ledger_schema, once)
+        if first is None:
+            return None
+        if first.body != once.body:
+            raise IdempotencyKeyReused("This Idempotency-Key came before, with another body.")
+        if first.outcome == "running" and holder is not None and holder.run_id == first.run_id:
+            raise StillRunning(f"Run {first.run_id} is still going on.", run_id=str(first.run_id))
+        if first.answer is None or first.answer.get("retryable"):
+            return None  # its run died, or was to be tried again
+        if first.outcome in ("failed", "cancelled"):
+            raise Replayed(first.answer)
+        return Run(**first.answer, replayed=True)
+
+    async def keeps(self, control: Session, facts: Facts, answer: Run) -> None:
+        """Keep the answer to a call that needed no run, for the next one with its Idempotency-Key."""
+        if self._once is None or not facts.ledger_is_current or facts.read_only:
+            return
+        document = answer.model_dump(mode="json", by_alias=True)
+        with contextlib.suppress(PermissionDenied, asyncpg.PostgresError):
+            await control.execute(idempotency.claim(self._settings.ledger_schema, self._once, answer=document))
+
+    async def starts(self, control: Session, before: Facts, *, waited_ms: int) -> str | None:
+        """Put the run on record; a warning when that cannot be done."""
+        ledger = status.ledger_of(self._settings, before)
+        warning = await ledger.start(
+            control,
+            self._attempt,
+            from_heads=before.heads,
+            exists=before.ledger_is_current,
+            waited_ms=waited_ms,
+            once=self._once,
+        )
+        if warning is None:
+            self.ledger = ledger
+        return warning
+
+    async def ends(
+        self, session: Session, after: Facts, outcome: Reached, *, retries: int, told: Run | Problem
+    ) -> str | None:
+        """Put the end of the run on record, if its beginning is; a warning when that cannot be done.
+
+        Args:
+            session: To write in.
+            after: What a look at the database told after it.
+            outcome: What the run has done, where it reached its target.
+            retries: How often a revision was tried again.
+            told: What the caller gets: a problem where the run did not reach its target.
+        """
+        if self.ledger is None:
+            return None
+        run_id, to_heads = self._attempt.run_id, after.heads
+        try:
+            if isinstance(told, Problem):
+                ended: Outcome = "cancelled" if isinstance(told, Cancelled) else "failed"
+                error = self.document(told)
+                await self.ledger.finish(session, run_id, ended, to_heads=to_heads, retries=retries, error=error)
+            else:
+                await self.ledger.finish(
+                    session,
+                    run_id,
+                    outcome,
+                    to_heads=to_heads,
+                    retries=retries,
+                    answer=told.model_dump(mode="json", by_alias=True),
+                    belongs_to=self._settings.deployment.environment,
+                )
+        except (PermissionDenied, asyncpg.PostgresError) as error:
+            return unwritable(error)
+        return None
+
+    async def refused(self, database: Database, refusal: Problem, alone: AbstractAsyncContextManager[None]) -> None:
+        """Put a refusal on record, where there is a record already; those who are `alone` do so one after another."""
+        # The caller has waited long enough, so there is little time for the record.
+        with contextlib.suppress(DatabaseUnavailable, TimeoutError):
+            async with asyncio.timeout(_RECORD_TIMEOUT_S), alone, connection.session(database) as control:
+                facts = await status.look(control, self._settings)
+                if isinstance(refusal, LockHeld) and refusal.members["holder"]["run_id"] is None:
+                    # Who waited for the turn of this process has not seen the lock itself.
+                    seen = await lock.holder(control, lock.key(facts.version_table))
+                    refusal.members["holder"] = (seen or Holder()).model_dump(mode="json")
+                if facts.ledger_exists:
+                    ledger = status.ledger_of(self._settings, facts)
+                    error = self.document(refusal)
+                    await ledger.refuse(control, self._attempt, from_heads=facts.heads, error=error)

@@ -1,0 +1,71 @@
+"""A run that is under way: it goes on by itself, whether or not its caller listens, and tells what happens."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
+
+from app.migrator import story
+from app.report import Emit, Event, Run
+
+STARTED = "run.started"
+"""The event of a run that holds the lock; what is settled before it, such as a refusal, is the whole answer."""
+
+
+class UnderWay:
+    """A run in a task of its own, begun when this is made. One caller may follow its events.
+
+    A task alone would be frozen with its invocation once the response is out: whoever answers before the end awaits
+    `ended` in the invocation that began the run.
+    """
+
+    def __init__(self, begin: Callable[[Emit], Coroutine[Any, Any, Run]]) -> None:
+        self.started: Event | None = None
+        """The event that says so, once the run holds the lock."""
+        self._loop = asyncio.get_running_loop()
+        self._told: asyncio.Queue[Event | None] = asyncio.Queue()
+        self._settled = asyncio.Event()
+        self._task = asyncio.create_task(begin(self._hear), name="run")
+        self._task.add_done_callback(self._end)
+
+    def _hear(self, event: Event) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
+            self._loop.call_soon_threadsafe(self._take, event)
+
+    def _take(self, event: Event) -> None:
+        self._told.put_nowait(event)
+        if event.name == STARTED:
+            self.started = event
+            self._settled.set()
+
+    def _end(self, task: asyncio.Task[Run]) -> None:
+        if not task.cancelled():
+            task.exception()  # seen, so that asyncio does not complain where nobody asks for the answer
+        # Behind the events that are on their way.
+        self._loop.call_soon(self._told.put_nowait, None)
+        self._settled.set()
+
+    async def goes_on(self, after_s: float = 0) -> bool:
+        """Wait until the run holds the lock or needs none, then `after_s` seconds; whether it still goes on."""
+        await self._settled.wait()
+        if after_s > 0:
+            await asyncio.wait({self._task}, timeout=after_s)
+        return not self._task.done()
+
+    async def answer(self) -> Run:
+        """Wait for the end; a caller who gives up waiting does not end the run.
+
+        Raises:
+            Problem: What ended the run before its target.
+        """
+        return await asyncio.shield(self._task)
+
+    async def ended(self) -> None:
+        """Wait for the end, however it is."""
+        await asyncio.wait({self._task})
+
+    async def events(self) -> AsyncIterator[Event]:
+        """What happens in the run, as those who follow it are told, until its end."""
+        while (event := await self._told.get()) is not None:
+            for told in story.told(event):
+                yield told
