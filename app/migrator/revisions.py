@@ -76,6 +76,11 @@ class History:
         """Whether this history contains the revision of exactly this id."""
         return self._script.revision_map._revision_map.get(revision) is not None  # noqa: SLF001 – has no public twin
 
+    def message(self, revision: str) -> str:
+        """The first line of a revision's docstring; empty where the revision is not known here."""
+        script = self._script.revision_map._revision_map.get(revision)  # noqa: SLF001 – as above
+        return _revision(script).message if isinstance(script, Script) else ""
+
     def pending(self, current: Iterable[str], target: str) -> list[Revision]:
         """What an upgrade from `current`, all of it known, to `target` would run, in Alembic's order.
 

@@ -3,17 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
-from uuid import UUID
 
 from app import report
 from app.database import catalog, connection, lock, pooler, url
 from app.database.catalog import Facts
 from app.database.connection import Session
 from app.database.ledger import Ledger
-from app.errors import DatabaseAhead, Diverged, HistoryMismatch, NotFound
+from app.errors import DatabaseAhead, Diverged, HistoryMismatch
 from app.migrator import condition, revisions
 from app.migrator.revisions import History
-from app.report import RecordedRunWithSteps, Revision, Runs, State, Status
+from app.report import Revision, State, Status
 from app.settings import Settings
 
 _RUNS_IN_STATUS = 5
@@ -160,26 +159,3 @@ async def health(settings: Settings) -> report.Health:
         broken_indexes=broken or None,
         deployment=settings.deployment,
     )
-
-
-async def runs(settings: Settings, *, limit: int) -> Runs:
-    """The last runs, newest first; none without a ledger."""
-    async with connection.session(url.database(settings)) as control:
-        facts = await look(control, settings)
-        if not facts.ledger_exists:
-            return Runs(runs=[])
-        return Runs(runs=await ledger_of(settings, facts).runs(control, limit=limit))
-
-
-async def run(settings: Settings, run_id: UUID) -> RecordedRunWithSteps:
-    """One run.
-
-    Raises:
-        NotFound: The ledger has no run of this id.
-    """
-    async with connection.session(url.database(settings)) as control:
-        facts = await look(control, settings)
-        found = await ledger_of(settings, facts).run(control, run_id) if facts.ledger_exists else None
-    if found is None:
-        raise NotFound(f"The ledger has no run {run_id}.", hint="GET /runs lists the runs.")
-    return found

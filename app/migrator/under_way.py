@@ -45,8 +45,18 @@ class UnderWay:
         self._loop.call_soon(self._told.put_nowait, None)
         self._settled.set()
 
-    async def goes_on(self, after_s: float = 0) -> bool:
-        """Wait until the run holds the lock or needs none, then `after_s` seconds; whether it still goes on."""
+    @property
+    def is_on_record(self) -> bool:
+        """Whether the run can be found in the ledger."""
+        return self.started is not None and bool(self.started.fields["on_record"])
+
+    async def begins(self) -> bool:
+        """Wait until the run holds the lock; False where it was answered before, since none was needed or to be had."""
+        await self._settled.wait()
+        return self.started is not None
+
+    async def goes_on(self, after_s: float) -> bool:
+        """Wait until the run holds the lock, then `after_s` seconds; whether it still goes on."""
         await self._settled.wait()
         if after_s > 0:
             await asyncio.wait({self._task}, timeout=after_s)

@@ -1,18 +1,36 @@
 """What the routes share: the configuration, the keys, and the turn that one run at a time takes."""
 
 import asyncio
+import dataclasses
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPBearer
 
-from app.errors import NotConfigured
+from app import log
+from app.errors import (
+    DatabaseAuthFailed,
+    DatabaseUnavailable,
+    NotConfigured,
+    PermissionDenied,
+    ReadOnlyDatabase,
+    TlsFailed,
+    Unauthenticated,
+)
+from app.migrator.call import Call
 from app.migrator.deadline import InvocationEnds
 from app.migrator.turn import Turn
+from app.migrator.under_way import UnderWay
+from app.report import Emit, Event, Run
 from app.settings import Settings
 from app.web import auth
 from app.web.auth import Caller, Keys
+
+KEYED = (Unauthenticated, NotConfigured)
+DATABASE = (DatabaseUnavailable, TlsFailed, DatabaseAuthFailed, PermissionDenied, ReadOnlyDatabase)
+"""What the routes may answer that need a key, and the database."""
 
 
 @dataclass(slots=True)
@@ -49,11 +67,50 @@ class House:
             raise self.keys.with_traceback(None)  # as above
         return self.keys.caller(request.headers.get("authorization"), scope)
 
+    async def begins(self, call: Call, *, longest_wait_s: float | None = None) -> UnderWay:
+        """Begin a run; it goes on by itself.
+
+        Args:
+            call: What is wanted; when its invocation ends is found out here.
+            longest_wait_s: How long the caller waits for an answer, and so for the lock; None where it does not say.
+
+        Raises:
+            NotConfigured: The environment has a value that cannot be used.
+        """
+        settings = self.settings
+        await migrator_imported()
+        from app.migrator import run
+
+        wait_s = settings.lock_wait if call.lock_wait_s is None else call.lock_wait_s
+        if longest_wait_s is not None:
+            wait_s = min(wait_s, longest_wait_s)
+        call = dataclasses.replace(call, lock_wait_s=wait_s, invocation_ends=self.invocation_ends())
+
+        def migrate(hear: Emit) -> Coroutine[Any, Any, Run]:
+            def emit(event: Event) -> None:
+                log.emit(event)
+                hear(event)
+
+            return run.migrate(call, settings, turn=self.turn, emit=emit)
+
+        return UnderWay(migrate)
+
 
 def house(request: Request) -> House:
     """The house that the application of this request lives in."""
     found: House = request.app.state.house
     return found
+
+
+async def configured(request: Request) -> Settings:
+    """The settings, once the migrator is imported.
+
+    Raises:
+        NotConfigured: The environment has a value that cannot be used.
+    """
+    settings = house(request).settings
+    await migrator_imported()
+    return settings
 
 
 _documented = Security(HTTPBearer(auto_error=False, description="A key of MIGRATION_API_KEY or MIGRATION_READ_KEY."))
@@ -75,6 +132,6 @@ async def migrator_imported() -> None:
     """Import the work when it is first needed, off the event loop: /livez and a 401 cost only FastAPI."""
 
     def load() -> None:
-        from app.migrator import run, status  # noqa: F401 – for what importing does: SQLAlchemy, Alembic, asyncpg
+        from app.migrator import run, runs, status  # noqa: F401 – for what importing does: SQLAlchemy, Alembic, asyncpg
 
     await asyncio.to_thread(load)

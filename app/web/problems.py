@@ -45,13 +45,13 @@ class ProblemResponse(JSONResponse):
 
     def __init__(self, problem: Problem, scope: Scope) -> None:
         super().__init__(
-            problem.document(instance=_reference(scope), request_id=request_id(scope)),
+            problem.document(instance=reference(scope), request_id=request_id(scope)),
             status_code=problem.status,
             headers=problem.headers,
         )
 
 
-def _reference(scope: Scope) -> str:
+def reference(scope: Scope) -> str:
     """The path as it came, which is a valid URI reference where the decoded one may not be."""
     raw: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
     return raw.decode("ascii", "replace")

@@ -1,0 +1,173 @@
+"""The runs on record: listed, looked at while they go on, followed to their end, and cancelled, from any instance."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from uuid import UUID
+
+from app.database import backends, connection, lock, url
+from app.database.catalog import Facts
+from app.database.connection import Session
+from app.errors import LockLost, NotFound, RunEnded
+from app.migrator import revisions, status, story
+from app.migrator.revisions import History
+from app.report import Event, RunInDetail, Runs
+from app.settings import Settings
+
+_LOOK_EVERY_S = 0.5
+_LOST_AFTER = 3
+"""Looks in a row at which a run has no lock although its record says that it goes on."""
+_CANCEL_EVERY_S, _CANCEL_FOR_S = 0.25, 5.0
+
+
+async def runs(settings: Settings, *, limit: int) -> Runs:
+    """The last runs, newest first; none without a ledger."""
+    async with connection.session(url.database(settings)) as control:
+        facts = await status.look(control, settings)
+        if not facts.ledger_exists:
+            return Runs(runs=[])
+        return Runs(runs=await status.ledger_of(settings, facts).runs(control, limit=limit))
+
+
+async def run(settings: Settings, run_id: UUID) -> RunInDetail:
+    """One run, with its steps, and how far it is.
+
+    Raises:
+        NotFound: The ledger has no run of this id.
+    """
+    async with connection.session(url.database(settings)) as control:
+        return await _detail(control, settings, await status.look(control, settings), run_id)
+
+
+async def _detail(control: Session, settings: Settings, facts: Facts, run_id: UUID) -> RunInDetail:
+    # The holder first: a run that ends between the two questions is on record as ended.
+    holder = await lock.holder(control, lock.key(facts.version_table))
+    recorded = await status.ledger_of(settings, facts).run(control, run_id) if facts.ledger_exists else None
+    if recorded is None:
+        raise NotFound(f"The ledger has no run {run_id}.", hint="GET /runs lists the runs.")
+    if recorded.outcome != "running":
+        return RunInDetail(**dict(recorded), state="ended", revision=None, progress=None, index_build=None)
+    if holder is None or holder.run_id not in (run_id, None):  # None: another role's, which ours may not see
+        return RunInDetail(**dict(recorded), state="lost", revision=None, progress=None, index_build=None)
+    build = await backends.index_build(control, run_id)
+    return RunInDetail(
+        **dict(recorded), state="running", revision=holder.revision, progress=holder.progress, index_build=build
+    )
+
+
+async def cancel(settings: Settings, run_id: UUID) -> RunInDetail:
+    """End a run: cancel its statement, and have none of its transactions commit from now on.
+
+    A statement that is cancelled ends at once; between two statements the run meets the word that is left for it at
+    its next BEGIN or COMMIT. So the answer may be that of a run that still goes on.
+
+    Raises:
+        NotFound: The ledger has no run of this id.
+        RunEnded: It has ended otherwise.
+    """
+    async with connection.session(url.database(settings)) as control:
+        facts = await status.look(control, settings)
+        found = await _detail(control, settings, facts, run_id)
+        if facts.ledger_is_current:
+            await status.ledger_of(settings, facts).ask_to_cancel(control, run_id)
+        end = time.monotonic() + _CANCEL_FOR_S
+        while found.state == "running" and time.monotonic() < end:
+            await backends.cancel(control, run_id)
+            await asyncio.sleep(_CANCEL_EVERY_S)
+            found = await _detail(control, settings, facts, run_id)
+    if found.state == "running" or found.outcome == "cancelled":
+        return found
+    if found.state == "lost":
+        raise RunEnded(
+            f"Run {run_id} has died; nobody has told how it ended.",
+            hint="Nothing needs to be done: the next run ends what is left of it, and continues.",
+        )
+    raise RunEnded(f"Run {run_id} has ended: {found.outcome}.")
+
+
+async def events(settings: Settings, run_id: UUID, *, until: datetime | None) -> AsyncIterator[Event]:
+    """What happens in a run, from its beginning to its end, read from the ledger and from who holds the lock.
+
+    Args:
+        settings: The settings.
+        run_id: The run.
+        until: When to stop although the run goes on.
+
+    Raises:
+        NotFound: The ledger has no run of this id; before the first event.
+    """
+    history = await revisions.loaded(settings.script_location)
+    follower = _Follower(history)
+    async with connection.session(url.database(settings)) as control:
+        facts = await status.look(control, settings)
+        while until is None or datetime.now(UTC) < until:
+            found = await _detail(control, settings, facts, run_id)
+            for event in follower.news(found):
+                yield event
+            if follower.has_told_the_end:
+                return
+            await asyncio.sleep(_LOOK_EVERY_S)
+
+
+class _Follower:
+    """Tells of a run what has not been told yet."""
+
+    def __init__(self, history: History) -> None:
+        self.has_told_the_end = False
+        self._history = history
+        self._total: int | None = None
+        self._applied = 0
+        self._begun = False
+        self._started: set[str] = set()
+        self._lost = 0
+
+    def news(self, found: RunInDetail) -> list[Event]:
+        """What has happened since the last look."""
+        news: list[Event] = []
+        self._total = self._total or _total(found)
+        if not self._begun:
+            self._begun = True
+            news += story.begins(found.run_id, target=found.target, pending=self._total, waited_ms=found.waited_ms)
+        for step in found.steps[self._applied :]:
+            news += self._starts(found.run_id, step.revision)
+            self._applied += 1
+            fields = {"message": self._history.message(step.revision), "duration_ms": step.duration_ms}
+            news.append(Event("revision.applied", {"run_id": str(found.run_id), "revision": step.revision, **fields}))
+        if found.revision is not None:
+            news += self._starts(found.run_id, found.revision)
+        self._lost = self._lost + 1 if found.state == "lost" else 0
+        if found.state == "ended" or self._lost >= _LOST_AFTER:
+            self.has_told_the_end = True
+            news += _end(found)
+        return news
+
+    def _starts(self, run_id: UUID, revision: str) -> list[Event]:
+        if revision in self._started:
+            return []
+        self._started.add(revision)
+        progress = f"{self._applied + 1}/{self._total}" if self._total else None
+        fields = {"revision": revision, "message": self._history.message(revision), "progress": progress}
+        return [Event("revision.started", {"run_id": str(run_id), **fields})]
+
+
+def _total(found: RunInDetail) -> int | None:
+    """How many revisions the run is to apply, or was; None while it is before the first."""
+    if found.progress:
+        return int(found.progress.partition("/")[2]) or None
+    told = found.answer or found.error or {}
+    return len(told.get("applied", ())) + len(told.get("remaining", ())) or None
+
+
+def _end(found: RunInDetail) -> list[Event]:
+    """The warnings and the result, as the caller of the run was told them."""
+    if found.answer is not None:
+        document, http_status = found.answer, 200
+    else:
+        died = LockLost("The run died; nobody has told how it ended.", run_id=str(found.run_id))
+        document = found.error or died.document(request_id=found.request_id)
+        http_status = int(document["status"])
+    warnings = [
+        Event("warning", {"run_id": str(found.run_id), "message": message}) for message in document.get("warnings", ())
+    ]
+    return [*warnings, story.result(document, http_status)]
