@@ -1,4 +1,4 @@
-"""The terminal door: `python -m app dev | migrate | status | keygen`.
+"""The terminal door: `python -m app dev | migrate | status | environment | keygen`.
 
 Exit codes: 0 at the target, 1 failed, 2 usage or not configured, 3 pending (status --check), 75 try again
 (EX_TEMPFAIL of sysexits.h: the lock is held, a table stayed locked, the time was over, the database did not answer).
@@ -19,10 +19,11 @@ from uuid import uuid4
 from app import log, settings
 from app.errors import InternalError, InvalidRequest, NotConfigured
 from app.problem import Problem
-from app.report import Emit, Event, Report, Run, Status
+from app.report import Emit, Environment, Event, Report, Run, Status
 from app.settings import Settings
 
 FAILED, NOT_USABLE, PENDING, TRY_AGAIN = 1, 2, 3, 75
+_BUILD_LOCK_WAIT_S = 600
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -48,17 +49,27 @@ def _parser() -> argparse.ArgumentParser:
     migrate.add_argument("--target", default="heads", help="a revision, as Alembic names them (heads)")
     migrate.add_argument("--lock-wait", type=_seconds, help="how long to wait for the lock, in seconds")
     migrate.add_argument("--reason", help="kept in the ledger")
+    migrate.add_argument(
+        "--on-build", action="store_true", help="as a step of Vercel's build: only if MIGRATION_ON_BUILD says so"
+    )
     migrate.set_defaults(command=_migrate)
 
     status = commands.add_parser("status", help="how database and revisions stand to each other")
     status.add_argument("--check", action="store_true", help="exit with 3 if revisions are pending")
     status.set_defaults(command=_status)
 
+    environment = commands.add_parser("environment", help="which environment the database belongs to")
+    environment.set_defaults(command=_environment, name=None)
+    actions = environment.add_subparsers(metavar="action")
+    bind = actions.add_parser("set", help="bind the database to an environment, whatever it belonged to")
+    bind.add_argument("name", type=_environment_name, help="such as production")
+
     keygen = commands.add_parser("keygen", help="make a key for MIGRATION_API_KEY")
     keygen.set_defaults(command=_keygen)
 
-    for command in (migrate, status, keygen):
+    for command in (migrate, status, environment, keygen):
         command.add_argument("--json", action="store_true", help="print exactly what HTTP would answer")
+    bind.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="as above")
     return parser
 
 
@@ -69,6 +80,12 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _environment_name(text: str) -> str:
+    if not 0 < len(text.strip()) <= 100:  # noqa: PLR2004 – as the setting
+        raise argparse.ArgumentTypeError("not a name of 1 to 100 characters")
+    return text.strip()
+
+
 def _dev(chosen: argparse.Namespace) -> int:
     from app import dev  # needs the dependency group `terminal`
 
@@ -76,6 +93,10 @@ def _dev(chosen: argparse.Namespace) -> int:
 
 
 def _migrate(chosen: argparse.Namespace) -> int:
+    if chosen.on_build and (reason := settings.why_not_on_build()):
+        _print(f"No migration in this build: {reason}.")
+        return 0
+
     async def work(read: Settings, request_id: str) -> Run:
         from app.migrator import run
         from app.migrator.call import Call
@@ -84,8 +105,9 @@ def _migrate(chosen: argparse.Namespace) -> int:
         call = Call(
             request_id=request_id,
             target=chosen.target,
-            lock_wait_s=chosen.lock_wait,
-            reason=chosen.reason or f"terminal of {settings.user()}",
+            # A build has no caller who waits; two at once are to end well, one after the other.
+            lock_wait_s=_BUILD_LOCK_WAIT_S if chosen.on_build and chosen.lock_wait is None else chosen.lock_wait,
+            reason=chosen.reason or ("build" if chosen.on_build else f"terminal of {settings.user()}"),
         )
         with _progress(quiet=chosen.json) as emit:
             return await run.migrate(call, read, turn=Turn(), emit=emit)
@@ -118,6 +140,22 @@ def _status(chosen: argparse.Namespace) -> int:
         return {"up_to_date": 0, "database_ahead": 0, "diverged": FAILED}.get(answer.state, PENDING)
 
     return _answer(look, tell, as_json=chosen.json, code=code)
+
+
+def _environment(chosen: argparse.Namespace) -> int:
+    async def work(read: Settings, _: str) -> Environment:
+        from app.migrator import environment
+
+        return await environment.bind(read, chosen.name) if chosen.name else await environment.environment(read)
+
+    def tell(answer: Environment) -> str:
+        if chosen.name is None:
+            if answer.environment is None:
+                return "The database belongs to no environment yet: the first run that has one will bind it."
+            return f"The database belongs to {answer.environment}."
+        return f"The database belongs to {answer.environment} now; before, to {answer.before or 'none'}."
+
+    return _answer(work, tell, as_json=chosen.json)
 
 
 def _keygen(chosen: argparse.Namespace) -> int:

@@ -142,14 +142,15 @@ class StillRunning(Problem):
     """The run that an Idempotency-Key stands for is still going on."""
 
     slug, status, title = "still-running", 409, "The first run of this key is still going on"
-    hint = "GET the run at Location, or call again with the same key: once the run has ended, its answer is yours."
+    hint = "Call again with the same key: once the run has ended, its answer is yours. `Location` shows how far it is."
     retryable = True
     retry_after_s = 2
 
     @property
     def headers(self) -> dict[str, str]:
-        """And where the run is."""
-        return {**super().headers, "Location": f"/runs/{self.members['run_id']}"}
+        """And where the run is, once it holds the lock."""
+        location = {"Location": f"/runs/{self.members['run_id']}"} if "run_id" in self.members else {}
+        return {**super().headers, **location}
 
 
 class IdempotencyKeyReused(Problem):

@@ -211,6 +211,13 @@ class Status(Report):
     request_id: str
 
 
+class Environment(Report):
+    """The environment that a database belongs to, now and before it was changed; null for none."""
+
+    environment: str | None
+    before: str | None
+
+
 class Health(Report):
     """The answer of GET /health; everything but `status` needs a key of scope read."""
 

@@ -5,6 +5,7 @@ A value that is missing or cannot be used does not stop the function from starti
 
 import contextlib
 import getpass
+import os
 from typing import Literal
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError
@@ -104,6 +105,19 @@ class Settings(BaseSettings):
             # A custom environment, such as `staging`, is a preview to VERCEL_ENV.
             environment=self.environment or self.vercel_target_env or self.vercel_env,
         )
+
+
+def why_not_on_build() -> str | None:
+    """Why a build is not to migrate; None if it is.
+
+    Read by itself, before the rest: a build that is not to migrate must not fail for what it does not need.
+    """
+    wanted, environment = os.environ.get(variable("on_build")), os.environ.get("VERCEL_ENV")
+    if not wanted:
+        return f"{variable('on_build')} is not set"
+    if environment != "production":
+        return f"it is for {environment or 'no environment that VERCEL_ENV names'}, and not for production"
+    return None
 
 
 def user() -> str:

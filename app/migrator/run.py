@@ -30,7 +30,11 @@ async def migrate(call: Call, settings: Settings, *, turn: Turn, emit: Emit) -> 
     runner = Runner(call, settings, url.database(settings), turn=turn, emit=emit)
     upgrade = _Upgrade(call, settings, history, runner)
     try:
-        async with turn.taken(runner.wait_s) as runner.waited_s, connection.session(runner.database) as session:
+        async with (
+            turn.of_the_first(call, runner.run_id),
+            turn.taken(runner.wait_s) as runner.waited_s,
+            connection.session(runner.database) as session,
+        ):
             before = await runner.look(session)
             if (answer := await upgrade.answer_without_a_run(session, before)) is not None:
                 return answer

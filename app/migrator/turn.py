@@ -7,8 +7,10 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from uuid import UUID
 
-from app.errors import LockHeld
+from app.errors import IdempotencyKeyReused, LockHeld, StillRunning
+from app.migrator.call import Call
 from app.report import Holder
 
 
@@ -21,6 +23,33 @@ class Turn:
         self._lock = asyncio.Lock()
         self._work: asyncio.Future[BaseException | None] | None = None
         self._recording = asyncio.Lock()
+        self._keys: dict[str, tuple[str, UUID]] = {}
+
+    @asynccontextmanager
+    async def of_the_first(self, call: Call, run_id: UUID) -> AsyncIterator[None]:
+        """While a call with an Idempotency-Key is here, the same one need not wait to hear that it is not the first.
+
+        Raises:
+            StillRunning: The first one is still here.
+            IdempotencyKeyReused: Another one with this key is here, and has another body.
+        """
+        key = call.idempotency_key
+        if key is None:
+            yield
+            return
+        if key in self._keys:
+            body, first = self._keys[key]
+            if body != call.body:
+                raise IdempotencyKeyReused("This Idempotency-Key came a moment ago, with another body.")
+            holder = self.holder()
+            if holder is not None and holder.run_id == first:
+                raise StillRunning(f"Run {first} is still going on.", run_id=str(first))
+            raise StillRunning("The first call with this Idempotency-Key is still waiting for its turn.")
+        self._keys[key] = (call.body, run_id)
+        try:
+            yield
+        finally:
+            del self._keys[key]
 
     @asynccontextmanager
     async def taken(self, wait_s: float) -> AsyncIterator[float]:
