@@ -98,7 +98,7 @@ async def test_a_branch_of_neon_is_a_copy_and_belongs_to_whoever_migrates_it_fir
 async def test_a_name_may_have_any_characters(
     settings: MakeSettings, write_history: WriteHistory, database: Database
 ) -> None:
-    name, schema = "it's <b> & \\ \"größe\"", 'Lëdger "x" \\ \''
+    name, schema = 'it\'s <b> & \\ "größe"', 'Lëdger "x" \\ \''
     async with client_of(settings(write_history(**TWO), environment=name, ledger_schema=schema)) as client:
         assert (await client.post("/migrate", headers=APPLY)).status_code == 200
         assert (await client.get("/status", headers=READ)).json()["database"]["environment"] == name
@@ -144,5 +144,3 @@ def test_the_tables_are_those_that_a_look_asks_for() -> None:
 
     made = {line.split(".")[1].split()[0] for line in tables.statements("s").splitlines() if "CREATE TABLE" in line}
     assert made == set(tables.NAMES)
-
-
