@@ -19,11 +19,13 @@ dev: $(STAMP) ## run the endpoint here, with a database of its own (PORT=8001, D
 test: $(STAMP) ## run the tests (ARGS="-k name" goes to pytest)
 	@exec $(PYTHON) -m pytest $(ARGS)
 
-check: $(STAMP) ## lint, format, types, layers, lock file: looks, changes nothing
+check: $(STAMP) ## lint, format, types, layers, workflows, lock file: looks, changes nothing
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy
 	.venv/bin/lint-imports
+	$(PYTHON) -m check_jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(PYTHON) -m check_jsonschema --builtin-schema vendor.github-actions .github/actions/*/action.yml
 	@echo uv lock --check; $(UV) lock --check
 
 fix: $(STAMP) ## repair what ruff can repair, and format

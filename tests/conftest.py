@@ -13,6 +13,7 @@ from app.settings import Settings
 from tests import servers
 from tests.proxy import Proxy, tcp_proxy
 from tests.servers import Database, Postgres, Service
+from tests.workflows import Repository
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -177,3 +178,9 @@ def proxy(database: Database) -> Iterator[Proxy]:
 def on(request: pytest.FixtureRequest, database: Database, through_pgbouncer: Callable[..., Database]) -> Database:
     """The fresh database, directly and through PgBouncer in transaction mode: whoever asks for it runs twice."""
     return database if request.param == "direct" else through_pgbouncer(request.param)
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    """A repository on GitHub, whose workflows run here: `repository.deployed(name, url)`."""
+    return Repository(tmp_path / "github")
