@@ -273,7 +273,7 @@ class Runner:
         )
 
     def _told(self, facts: Facts) -> list[str]:
-        return [*self._warnings, *condition.warnings(facts, self._pool_mode)]
+        return [*self._warnings, *condition.warnings(facts, self.database, self._pool_mode)]
 
     def _tell(self, event: Event) -> None:
         self._emit(Event(event.name, {"run_id": str(self.run_id), "request_id": self._call.request_id, **event.fields}))
