@@ -2,11 +2,13 @@
 
     Problem
     ├── Unauthenticated, InsufficientScope          the key
+    ├── BadSignature                                the webhook's sender
     ├── NotConfigured                               the environment
     ├── InvalidRequest                              the request
     │   ├── UnknownTarget
     │   ├── BodyTooLarge, WrongMediaType
     │   └── NotFound, MethodNotAllowed
+    ├── WrongDeployment                             the webhook's event
     ├── LockHeld                                    somebody else is at work
     ├── WrongEnvironment                            the database is not this deployment's to change
     ├── StillRunning, IdempotencyKeyReused          what a key of an earlier call stands for
@@ -56,6 +58,21 @@ class InsufficientScope(Problem):
     def headers(self) -> dict[str, str]:
         """The challenge of RFC 6750, section 3.1."""
         return {"WWW-Authenticate": 'Bearer realm="migrate", error="insufficient_scope", scope="apply"'}
+
+
+class BadSignature(Problem):
+    """A webhook that nobody we know has signed, or not lately."""
+
+    slug, status, title = "bad-signature", 401, "The webhook's signature does not hold"
+    hint = (
+        "See that the secret in the sender's settings is among those in this deployment's environment, and that "
+        "nothing on the way changes the body."
+    )
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The challenge that every 401 must have (RFC 9110, section 15.5.2)."""
+        return {"WWW-Authenticate": 'Signature realm="hooks"'}
 
 
 class NotConfigured(Problem):
@@ -116,6 +133,16 @@ class MethodNotAllowed(InvalidRequest):
     def headers(self) -> dict[str, str]:
         """Which methods the route takes (RFC 9110, section 15.5.6)."""
         return {"Allow": self.allow}
+
+
+class WrongDeployment(Problem):
+    """A webhook's event is about another deployment than the one that was asked. Carries event and deployment."""
+
+    slug, status, title = "wrong-deployment", 409, "The event is about another deployment"
+    hint = (
+        "Nothing was done. This address leads to another deployment: during a rolling release to the one before. "
+        "Send the event again when its deployment answers here, or POST /migrate at that deployment's own URL."
+    )
 
 
 class LockHeld(Problem):

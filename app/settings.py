@@ -6,9 +6,10 @@ A value that is missing or cannot be used does not stop the function from starti
 import contextlib
 import getpass
 import os
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic import AliasChoices, Field, PrivateAttr, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.errors import NotConfigured
@@ -20,8 +21,23 @@ DATABASE_VARIABLES = (
     "POSTGRES_URL_NON_POOLING",
     "DATABASE_URL",
     "POSTGRES_URL",
+    "DATABASE_URL_POOLED",
 )
 """Where the connection string is looked for, in this order: direct connections before pooled ones."""
+
+
+def known_name(name: str) -> str | None:
+    """Which of DATABASE_VARIABLES a name is, or is after the prefix that an integration was told to use."""
+    return next((known for known in DATABASE_VARIABLES if name == known or name.endswith(f"_{known}")), None)
+
+
+def _connection_strings(environment: Mapping[str, str]) -> tuple[str, ...]:
+    found = [
+        (DATABASE_VARIABLES.index(known), name)
+        for name, value in environment.items()
+        if (known := known_name(name)) and value.strip().startswith(("postgres://", "postgresql://"))
+    ]
+    return tuple(name for _, name in sorted(found))
 
 
 class Settings(BaseSettings):
@@ -95,6 +111,25 @@ class Settings(BaseSettings):
     vercel_project_id: str | None = Field(None, validation_alias="VERCEL_PROJECT_ID")
     vercel_env: str | None = Field(None, validation_alias="VERCEL_ENV")
     vercel_target_env: str | None = Field(None, validation_alias="VERCEL_TARGET_ENV")
+
+    _database_variable: str = PrivateAttr(default=DATABASE_VARIABLES[0])
+    _connection_strings: tuple[str, ...] = PrivateAttr(default=())
+
+    def model_post_init(self, _: Any, /) -> None:  # noqa: ANN401 – pydantic's signature
+        """Keep the names, which validation forgets, of the variables that hold a connection string."""
+        if "database_url" in self.model_fields_set:
+            self._database_variable = next(filter(os.environ.get, DATABASE_VARIABLES), DATABASE_VARIABLES[0])
+        self._connection_strings = _connection_strings(os.environ)
+
+    @property
+    def database_variable(self) -> str:
+        """The variable that `database_url` came from."""
+        return self._database_variable
+
+    @property
+    def connection_strings(self) -> tuple[str, ...]:
+        """The variables that hold a connection string under a known name, with or without a prefix; best first."""
+        return self._connection_strings
 
     @property
     def deployment(self) -> Deployment:

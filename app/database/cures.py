@@ -31,7 +31,8 @@ TOO_MANY = (
 POOLER = (
     "Set MIGRATION_DATABASE_URL to the direct connection, which is the value of DATABASE_URL_UNPOOLED or "
     "POSTGRES_URL_NON_POOLING (Neon: the host without `-pooler`; Supabase: the session pooler, port 5432 instead of "
-    "6543). If it is only the startup parameter, take it out of the connection string."
+    "6543; Prisma Postgres: the host db.prisma.io). If it is only the startup parameter, take it out of the "
+    "connection string."
 )
 IPV6_ONLY = (
     "Vercel's functions have no IPv6. Supabase's direct host, `db.<project-ref>.supabase.co`, is IPv6-only: set "

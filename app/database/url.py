@@ -12,6 +12,8 @@ from urllib.parse import unquote
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from app.database import providers
+from app.database.providers import Pooled
 from app.errors import NotConfigured
 from app.settings import DATABASE_VARIABLES, Settings, variable
 
@@ -43,6 +45,10 @@ class Database:
     """libpq's `options`; Neon reads its endpoint from it."""
     session: str = "any"
     """libpq's `target_session_attrs`: which of several hosts will do."""
+    variable: str = DATABASE_VARIABLES[0]
+    """Where the connection string came from."""
+    pooled: Pooled | None = None
+    """What the connection string itself tells of a pooler in transaction mode."""
 
     @property
     def places(self) -> tuple[tuple[str | None, int | None], ...]:
@@ -77,11 +83,10 @@ def database(settings: Settings) -> Database:
         NotConfigured: There is no connection string, or it cannot be used. The message never quotes it.
     """
     if settings.database_url is None:
-        raise NotConfigured(
-            f"No connection string: set one of {', '.join(DATABASE_VARIABLES)}.",
-            variables=[variable("database_url")],
-        )
+        raise providers.no_connection_string(settings.connection_strings)
     text, several = _without_several_hosts(settings.database_url.get_secret_value().strip())
+    if providers.is_for_prisma_only(text):
+        raise providers.for_prisma_only(settings.database_variable, settings.connection_strings)
     try:
         url = make_url(text)
     except (ArgumentError, ValueError):
@@ -105,6 +110,8 @@ def database(settings: Settings) -> Database:
         connect_timeout_s=_seconds(query.get("connect_timeout"), settings.connect_timeout),
         startup_options=query.get("options"),
         session=_session(query.get("target_session_attrs"), host),
+        variable=settings.database_variable,
+        pooled=providers.pooled(host, port, query),
     )
 
 

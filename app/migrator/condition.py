@@ -3,28 +3,61 @@
 from app.database import indexes
 from app.database.catalog import Facts
 from app.database.connection import Session
+from app.database.url import Database
 from app.errors import ReadOnlyDatabase, WrongEnvironment
 from app.problem import Problem
 from app.report import BrokenIndex, PoolMode
 from app.settings import Settings
 
 _THROUGH_A_POOLER = (
-    "The connection goes through a {mode} pooler. Runs are safe there, but inside an autocommit block no limit "
-    "can be set: such a statement outlives a function that is killed, until the next run ends it. Better set "
-    "MIGRATION_DATABASE_URL to the direct (unpooled) connection string."
+    "{variable} leads to a {mode} pooler{told}. Runs are safe there, but inside an autocommit block no limit can be "
+    "set: such a statement outlives a function that is killed, until the next run ends it. {cure}"
+)
+_BETTER = "Better set MIGRATION_DATABASE_URL to {better}."
+_DIRECT = "the direct (unpooled) connection string"
+_DIRECT_IF_REACHED = (
+    f"{_DIRECT}, if there is a way to it: Supabase's direct host has only IPv6 addresses, and its session pooler is "
+    "the next best"
 )
 
 
-def warnings(facts: Facts, pool_mode: PoolMode | None) -> list[str]:
-    """What a caller should know about this database, whatever is done to it."""
+def warnings(
+    facts: Facts, database: Database, pool_mode: PoolMode | None, *, environment: str | None
+) -> list[str]:
+    """What a caller should know about this database, whatever is done to it.
+
+    Args:
+        facts: What a look at it has told.
+        database: Where it is, as the connection string says.
+        pool_mode: The pooler's mode, if there is one and somebody has found it out.
+        environment: The deployment's, as far as it is known.
+    """
     found = []
     if facts.in_recovery:
         found.append("This server is a read-only replica; point the connection string at the primary.")
     elif facts.read_only:
         found.append("The database is set to take no writes (default_transaction_read_only).")
-    if pool_mode is not None:
-        found.append(_THROUGH_A_POOLER.format(mode=pool_mode))
+    if facts.environment and not environment:
+        found.append(
+            f"The database belongs to `{facts.environment}`, and this deployment names no environment, so it is let "
+            "through unchecked: set MIGRATION_ENVIRONMENT."
+        )
+    if facts.pooler:
+        found += _through_a_pooler(database, pool_mode)
     return found + [_is_broken(index) for index in facts.broken_indexes]
+
+
+def _through_a_pooler(database: Database, mode: PoolMode | None) -> list[str]:
+    """The warning of a pooler that was seen: as exact as the connection string, unless the mode contradicts it."""
+    said = database.pooled
+    if said is not None and mode != "session":
+        mode, told, better = "transaction", f" ({said.told_by})", said.better
+    elif mode is not None:
+        told, better = "", _DIRECT if mode == "transaction" else _DIRECT_IF_REACHED
+    else:
+        return []
+    cure = _BETTER.format(better=better)
+    return [_THROUGH_A_POOLER.format(variable=database.variable, mode=mode, told=told, cure=cure)]
 
 
 def _is_broken(index: BrokenIndex) -> str:

@@ -153,7 +153,7 @@ class Runner:
                     await backends.end_work_of(fresh, self.run_id)
                 after = await self.look(fresh)
                 problem = await self._believes(fresh, work, problem, after, missing(after))
-                self._warn(*condition.warnings(after, self._pool_mode))
+                self._warn(*self._conditions(after))
                 answer = self._answer(before, after, outcome=outcome, work=work)
                 if problem is not None:
                     problem.members["warnings"] = self._warnings
@@ -205,7 +205,7 @@ class Runner:
 
     def up_to_date(self, facts: Facts) -> Run:
         """The answer when nothing was left to do."""
-        self._warn(*condition.warnings(facts, self._pool_mode))
+        self._warn(*self._conditions(facts))
         return self._answer(facts, facts, outcome="up_to_date")
 
     def _answer(self, before: Facts, after: Facts, *, outcome: Answered, work: Work | None = None) -> Run:
@@ -224,6 +224,10 @@ class Runner:
             warnings=self._warnings,
             request_id=self._call.request_id,
         )
+
+    def _conditions(self, facts: Facts) -> list[str]:
+        environment = self._settings.deployment.environment
+        return condition.warnings(facts, self.database, self._pool_mode, environment=environment)
 
     def _warn(self, *warnings: str | None) -> None:
         """Tell what a caller should know, once."""

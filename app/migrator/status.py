@@ -109,14 +109,15 @@ async def status(settings: Settings, *, request_id: str) -> Status:
         DatabaseUnavailable: or one of its children.
     """
     history = await revisions.loaded(settings.script_location)
-    async with connection.session(url.database(settings)) as control:
+    where = url.database(settings)
+    async with connection.session(where) as control:
         found = await standing(control, settings, history)
         facts = found.facts
         lock_key = lock.key(facts.version_table)
         holder = await lock.holder(control, lock_key)
         runs = await ledger_of(settings, facts).runs(control, limit=_RUNS_IN_STATUS) if facts.ledger_exists else []
         broken = await condition.broken_indexes(control, settings, facts)
-        pool_mode = await pooler.mode(control, url.database(settings)) if facts.pooler else None
+        pool_mode = await pooler.mode(control, where) if facts.pooler else None
     return Status(
         state=found.state,
         current=list(facts.heads),
@@ -132,7 +133,7 @@ async def status(settings: Settings, *, request_id: str) -> Status:
             environment=facts.environment,
         ),
         deployment=settings.deployment,
-        warnings=condition.warnings(facts, pool_mode),
+        warnings=condition.warnings(facts, where, pool_mode, environment=settings.deployment.environment),
         request_id=request_id,
     )
 

@@ -10,7 +10,15 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import Scope
 
-from app.errors import InsufficientScope, InternalError, InvalidRequest, MethodNotAllowed, NotFound, Unauthenticated
+from app.errors import (
+    BadSignature,
+    InsufficientScope,
+    InternalError,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    Unauthenticated,
+)
 from app.problem import DOCUMENTATION, Problem
 
 HEADERS: dict[str, dict[str, Any]] = {
@@ -79,7 +87,7 @@ def _answer(status: int, problems: list[type[Problem]]) -> dict[str, Any]:
     headers = dict(HEADERS)
     if any(problem.retry_after_s is not None for problem in problems):
         headers["Retry-After"] = {"description": "Seconds, if retryable.", "schema": {"type": "integer"}}
-    if any(issubclass(problem, Unauthenticated | InsufficientScope) for problem in problems):
+    if any(issubclass(problem, Unauthenticated | InsufficientScope | BadSignature) for problem in problems):
         headers["WWW-Authenticate"] = {"required": True, "schema": {"type": "string"}}
     return {
         "description": "; ".join(f"{problem.title} (`{problem.slug}`)" for problem in problems),
