@@ -6,7 +6,7 @@ from app import log, settings
 from app.errors import NotConfigured
 from app.migrator.deadline import InvocationEnds
 from app.settings import Settings
-from app.web import health, migrate, problems, routes
+from app.web import health, hooks, migrate, problems, routes
 from app.web.envelope import Envelope
 from app.web.house import House
 
@@ -32,6 +32,7 @@ def create_app(configuration: Settings | NotConfigured, *, invocation_ends: Invo
     built.include_router(health.router)
     built.include_router(migrate.router)
     built.include_router(routes.router)
+    built.include_router(hooks.router(configuration))
     problems.install(built)
     built.add_middleware(Envelope)
     return built

@@ -21,9 +21,7 @@ _DIRECT_IF_REACHED = (
 )
 
 
-def warnings(
-    facts: Facts, database: Database, pool_mode: PoolMode | None, *, environment: str | None
-) -> list[str]:
+def warnings(facts: Facts, database: Database, pool_mode: PoolMode | None, *, environment: str | None) -> list[str]:
     """What a caller should know about this database, whatever is done to it.
 
     Args:
