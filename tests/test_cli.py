@@ -200,3 +200,57 @@ def test_a_revision_that_does_not_return_does_not_keep_the_command_beyond_its_ti
     assert done.returncode == 1, done.stderr
     assert "MIGRATION_TIME_BUDGET" in done.stderr
     assert database.value("SELECT to_regclass('a') IS NULL")
+
+
+# --- environment
+
+
+def test_the_environment_is_shown_and_changed_on_purpose(write_history: WriteHistory, database: Database) -> None:
+    history = write_history(**TWO)
+    assert "belongs to no environment" in run(database, "environment").stdout
+    assert run(database, "migrate", script_location=history, environment="production").returncode == 0
+    assert "belongs to production" in run(database, "environment").stdout
+    refused = run(database, "migrate", script_location=history, environment="staging")
+    assert refused.returncode == 1
+    assert "python -m app environment set" in refused.stderr
+    changed = run(database, "environment", "set", "staging", "--json")
+    assert (changed.returncode, json.loads(changed.stdout)) == (0, {"environment": "staging", "before": "production"})
+    assert json.loads(run(database, "environment", "--json").stdout)["environment"] == "staging"
+    assert run(database, "migrate", script_location=history, environment="staging").returncode == 0
+
+
+def test_a_database_that_has_no_ledger_yet_can_be_bound(write_history: WriteHistory, database: Database) -> None:
+    assert "staging now; before, to none" in run(database, "environment", "set", " staging ").stdout
+    refused = run(database, "migrate", script_location=write_history(**TWO), environment="production")
+    assert refused.returncode == 1
+    assert "belongs to `staging`" in refused.stderr
+
+
+@pytest.mark.parametrize("name", ["", "   ", "x" * 101])
+def test_a_name_that_is_none_is_refused(database: Database, name: str) -> None:
+    assert run(database, "environment", "set", name).returncode == 2
+
+
+def test_a_role_that_may_not_bind_a_database_is_told_so(database: Database) -> None:
+    with database.server.role() as (role, password):
+        refused = run(database.as_role(role, password), "environment", "set", "production")
+        assert refused.returncode == 1
+        assert "lacks a right" in refused.stderr
+
+
+def test_the_plain_alembic_command_keeps_to_the_environment_too(
+    write_history: WriteHistory, database: Database
+) -> None:
+    run(database, "environment", "set", "production")
+    refused = subprocess.run(
+        [sys.executable, "-m", "alembic", "upgrade", "head"],
+        check=False,
+        cwd=servers.PROJECT,
+        env=servers.environment(database, environment="preview"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert refused.returncode == 1
+    assert "belongs to `production`" in refused.stderr
+    assert database.value("SELECT to_regclass('alembic_version') IS NULL")

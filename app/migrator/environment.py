@@ -1,10 +1,7 @@
 """The environment that the database belongs to: looked up, and changed on purpose."""
 
-import asyncpg
-
 from app.database import connection, url
 from app.database import environment as bindings
-from app.errors import PermissionDenied
 from app.migrator import condition, status
 from app.report import Environment
 from app.settings import Settings
@@ -27,11 +24,8 @@ async def bind(settings: Settings, name: str) -> Environment:
     async with connection.session(url.database(settings)) as control:
         facts = await status.look(control, settings)
         condition.insist_on_writes(facts)
-        try:
-            if not facts.ledger_is_current:
-                await status.ledger_of(settings, facts).make(control)
-            await control.execute(bindings.binding(settings.ledger_schema, name, on_purpose=True))
-        except asyncpg.PostgresError as error:
-            raise PermissionDenied(f"The ledger could not be written: {error}.") from None
+        if not facts.ledger_is_current:
+            await status.ledger_of(settings, facts).make(control)
+        await control.execute(bindings.binding(settings.ledger_schema, name, on_purpose=True))
         after = await status.look(control, settings)
     return Environment(environment=after.environment, before=facts.environment)
