@@ -35,7 +35,7 @@ from app.web.problems import HEADERS, documented, reference, request_id
 
 router = APIRouter()
 
-_KEY = re.compile(r'"(?P<quoted>[!#-\[\]-~ ]{1,255})"|(?P<bare>[!#-\[\]-~]{1,255})')
+_KEY = re.compile(r'"(?P<quoted>[ !#-\[\]-~]{1,255})"|(?P<bare>[!#-\[\]-~]{1,255})')
 """A string of RFC 8941, as the draft wants it, without escapes; or bare, as most clients send it."""
 
 _EARLY: dict[int | str, dict[str, Any]] = {
@@ -96,7 +96,13 @@ async def migrate(
     request: Request,
     response: Response,
     caller: MayApply,
-    idempotency_key: Annotated[str | None, Header(description="The same key and body get the same answer.")] = None,
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            description="The same key and body get the same answer.",
+            json_schema_extra={"pattern": f"^({re.sub('[?]P<[a-z]+>', '', _KEY.pattern)})$"},
+        ),
+    ] = None,
     prefer: Annotated[str | None, Header(description="`respond-async` and `wait=N` (RFC 7240).")] = None,  # noqa: ARG001 – for OpenAPI; it may come several times
 ) -> Any:  # noqa: ANN401 – a Run, or an answer that goes out earlier
     """Upgrade the database. 200 means that it is at the target; a run that stops early is never a 2xx.
