@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 from starlette.requests import ClientDisconnect
 from starlette.responses import StreamingResponse
@@ -44,12 +45,16 @@ class EventStream(StreamingResponse):
 
 
 def _line(event: Event) -> str:
-    return json.dumps({"event": event.name, **event.fields}, ensure_ascii=False) + "\n"
+    return _json({"event": event.name, **event.fields}) + "\n"
 
 
 def _server_sent(event: Event) -> str:
     """WHATWG HTML, "Server-sent events"; JSON has no line break in it."""
-    return f"event: {event.name}\ndata: {json.dumps(event.fields, ensure_ascii=False)}\n\n"
+    return f"event: {event.name}\ndata: {_json(event.fields)}\n\n"
+
+
+def _json(fields: dict[str, Any]) -> str:
+    return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
 
 
 async def _with_pings(events: AsyncIterator[Event], every_s: float | None = None) -> AsyncIterator[Event]:
