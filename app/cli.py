@@ -234,6 +234,8 @@ def _plain_line(event: Event) -> None:
 
 
 def _line(event: Event) -> str | None:
+    if event.name == "warning":
+        return f"warning: {event.fields['message']}"
     if event.name != "revision.applied":
         return None
     return f"{event.fields['revision']}  {event.fields['message']}  {event.fields['duration_ms']} ms"

@@ -1,4 +1,4 @@
-"""What a problem is: something that went wrong, in the terms of RFC 9457; its kinds are in errors.py."""
+"""What a problem is: something that went wrong, in the terms of RFC 9457; its kinds are in errors/."""
 
 from typing import Any, ClassVar
 

@@ -104,8 +104,8 @@ class Accepted(Report):
 
     outcome: Literal["running"] = "running"
     run_id: UUID
-    target: str
-    pending: int = Field(description="How many revisions the run is to apply.")
+    target: str | None = Field(None, description="Null to a webhook that came again while its run goes on.")
+    pending: int | None = Field(None, description="How many revisions the run is to apply; null likewise.")
     location: str = Field(description="GET it to see how far the run is, and how it ended.")
     request_id: str
 
@@ -132,6 +132,7 @@ class RecordedRun(Report):
     finished_at: datetime | None
     duration_ms: int | None
     waited_ms: int | None = Field(description="How long it waited for the lock.")
+    pending: int | None = Field(description="How many revisions it was to apply.")
     retries: int = Field(description="How often a revision was tried again after a lock timeout.")
     key_label: str | None = Field(
         description="The first 8 hex digits of the SHA-256 of the caller's key; of a webhook, whose it is."
@@ -231,7 +232,7 @@ class Health(Report):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened in a run, for the log and for a terminal; `name` is like `revision.applied`."""
+    """Something that happened in a run, for the log, a terminal, a stream; `name` is like `revision.applied`."""
 
     name: str
     fields: dict[str, Any] = field(default_factory=dict)

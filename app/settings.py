@@ -138,8 +138,24 @@ class Settings(BaseSettings):
             id=self.vercel_deployment_id,
             git_sha=self.vercel_git_commit_sha,
             # A custom environment, such as `staging`, is a preview to VERCEL_ENV.
-            environment=self.environment or self.vercel_target_env or self.vercel_env,
+            environment=_first(self.environment, self.vercel_target_env, self.vercel_env),
         )
+
+    @property
+    def platform(self) -> Deployment:
+        """The deployment as its platform names it, in whose words its webhooks speak."""
+        said = _first(self.vercel_target_env, self.vercel_env, self.environment)
+        return self.deployment.model_copy(update={"environment": said})
+
+
+def _first(*values: str | None) -> str | None:
+    """The first that says something; a value that was piped into a dashboard's tool ends with a line break."""
+    return next((value.strip() for value in values if value and value.strip()), None)
+
+
+def is_set(field: str) -> bool:
+    """Whether the variable of `field` has a value, though another's cannot be used."""
+    return bool(os.environ.get(variable(field)))
 
 
 def why_not_on_build() -> str | None:

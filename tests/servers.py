@@ -257,7 +257,10 @@ def environment(database: Database | None, **settings: object) -> dict[str, str]
     }
     chosen = {f"MIGRATION_{name.upper()}": str(value) for name, value in settings.items()}
     keys = {"MIGRATION_API_KEY": API_KEY, "MIGRATION_READ_KEY": READ_KEY}
-    return kept | keys | ({"DATABASE_URL": database.url} if database else {}) | chosen
+    # Hundreds of processes would compile the same libraries, where the machine keeps Python from writing bytecode.
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)
+    bytecode = {"PYTHONPYCACHEPREFIX": str(Path(tempfile.gettempdir()) / f"migration-endpoint-bytecode-{os.getuid()}")}
+    return kept | bytecode | keys | ({"DATABASE_URL": database.url} if database else {}) | chosen
 
 
 @contextmanager

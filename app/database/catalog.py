@@ -27,7 +27,7 @@ class Facts:
     ledger_knows_builds: bool
     """It has the table of index builds, which one of an earlier version lacks."""
     ledger_is_current: bool
-    """It has every table of this version."""
+    """It has every table of this version, in its form."""
     environment: str | None
     """The environment that the database belongs to, as far as anybody has said."""
     server_version: tuple[int, int]
@@ -60,6 +60,8 @@ async def look(control: Session, *, ledger_schema: str) -> Facts:
             "'ledger', (SELECT array_agg(c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
             f"WHERE n.nspname = {literal(ledger_schema)} AND c.relname = ANY ({literal(tables.NAMES)}) "
             "AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')), "
+            f"'form', (SELECT obj_description(c.oid, 'pg_class') FROM pg_class c JOIN pg_namespace n "
+            f"ON n.oid = c.relnamespace WHERE n.nspname = {literal(ledger_schema)} AND c.relname = 'run'), "
             f"'environment', {environment.name_of(ledger_schema)}, "
             "'schema', coalesce((SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
             f"WHERE c.oid = to_regclass({literal(VERSION_TABLE)})), current_schema(), 'public'))::text; "
@@ -77,7 +79,7 @@ async def look(control: Session, *, ledger_schema: str) -> Facts:
         version_table=f"{facts['schema']}.{VERSION_TABLE}",
         ledger_exists={"run", "step"} <= ledger,
         ledger_knows_builds={"run", "step", "index_build"} <= ledger,
-        ledger_is_current=ledger.issuperset(tables.NAMES),
+        ledger_is_current=ledger.issuperset(tables.NAMES) and facts["form"] == tables.FORM,
         environment=facts["environment"],
         server_version=control.server_version,
         pooler=facts["pid"] != control.server_pid,

@@ -23,7 +23,7 @@ CREATE TABLE IF NOT EXISTS {schema}.idempotency (
 """
 """For the ledger. `key` and `body` are SHA-256; `answer` is that of a call which needed no run, else its run has it."""
 
-_KEPT = "30 days"
+_IS_OLD = "{i}.since < clock_timestamp() - interval '30 days'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,8 @@ async def first_use(control: Session, schema: str, once: Once) -> Use | None:
     ledger = identifier(schema)
     rows = await control.execute(
         "SELECT i.body, i.run_id::text, r.outcome, coalesce(i.answer, r.answer, r.error::json)::text "
-        f"FROM {ledger}.idempotency i LEFT JOIN {ledger}.run r ON r.id = i.run_id WHERE i.key = {literal(once.key)}"
+        f"FROM {ledger}.idempotency i LEFT JOIN {ledger}.run r ON r.id = i.run_id "
+        f"WHERE i.key = {literal(once.key)} AND NOT ({_IS_OLD.format(i='i')})"
     )
     if not rows:
         return None
@@ -63,7 +64,7 @@ def claim(schema: str, once: Once, *, run_id: UUID | None = None, answer: dict[s
     """The statements that give the key to a run, or to the answer of a call that needed none."""
     table = f"{identifier(schema)}.idempotency"
     return (
-        f"DELETE FROM {table} WHERE since < clock_timestamp() - interval '{_KEPT}'; "
+        f"DELETE FROM {table} i WHERE {_IS_OLD.format(i='i')}; "
         f"INSERT INTO {table} (key, body, run_id, answer) VALUES ({literal(once.key)}, {literal(once.body)}, "
         f"{literal(run_id)}, {json_literal(answer)}::json) ON CONFLICT (key) DO UPDATE SET body = excluded.body, "
         "run_id = excluded.run_id, answer = excluded.answer, since = excluded.since"

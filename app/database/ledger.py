@@ -68,6 +68,7 @@ class Ledger:
         from_heads: tuple[str, ...],
         exists: bool,
         waited_ms: int = 0,
+        pending: int | None = None,
         once: Once | None = None,
     ) -> str | None:
         """Put a run on record as running; call it with the lock held.
@@ -80,6 +81,7 @@ class Ledger:
             from_heads: The database's heads before it.
             exists: Whether all tables are there, in the form of this version.
             waited_ms: How long the run has waited for the lock.
+            pending: How many revisions it is to apply, if that is known.
             once: The Idempotency-Key that the run is for.
 
         Returns:
@@ -90,7 +92,7 @@ class Ledger:
             await control.execute(
                 f"{missing} UPDATE {self._schema}.run SET outcome = 'abandoned', finished_at = clock_timestamp() "
                 f"WHERE outcome = 'running' AND version_table = {literal(self.version_table)}; "
-                + self._insert(attempt, outcome="running", from_heads=from_heads, waited_ms=waited_ms)
+                + self._insert(attempt, outcome="running", from_heads=from_heads, waited_ms=waited_ms, pending=pending)
                 + (f"; {idempotency.claim(self.schema, once, run_id=attempt.run_id)}" if once else "")
                 # Find out now whether the rest can be written: later it would fail the revision that it records.
                 + f"; INSERT INTO {self._schema}.step ({_STEP}) SELECT {_STEP} FROM {self._schema}.step WHERE false"
@@ -119,7 +121,6 @@ class Ledger:
         retries: int,
         error: dict[str, Any] | None = None,
         answer: dict[str, Any] | None = None,
-        belongs_to: str | None = None,
     ) -> None:
         """Put on record how a run ended; call it before the lock is given back.
 
@@ -133,26 +134,32 @@ class Ledger:
             retries: How often a revision was tried again.
             error: The problem that its caller gets.
             answer: Or the answer that its caller gets.
-            belongs_to: The environment that the database belongs to from now on, unless it belongs to one already.
         """
         await control.execute(
             f"UPDATE {self._schema}.run SET outcome = {literal(outcome)}, finished_at = clock_timestamp(), "
             f"to_heads = {literal(to_heads)}, retries = {retries}, "
             f"error = {json_literal(error)}, answer = {json_literal(answer)} "
             f"WHERE id = {literal(run_id)} AND outcome = 'running'"
-            + (f"; {environment.binding(self.schema, belongs_to)}" if belongs_to else "")
         )
 
     async def ask_to_cancel(self, control: Session, run_id: UUID) -> None:
         """Leave word that a run is to end; its transactions look for that, as `cancelled` says."""
         await control.execute(
             f"UPDATE {self._schema}.run SET cancel_asked_at = coalesce(cancel_asked_at, clock_timestamp()) "
-            f"WHERE id = {literal(run_id)} AND outcome = 'running'"
+            f"WHERE id = {literal(run_id)} AND outcome = 'running' AND version_table = {literal(self.version_table)}"
         )
 
     def cancelled(self, run_id: UUID) -> str:
         """An SQL condition: somebody has asked for the end of the run."""
         return f"EXISTS (SELECT FROM {self._schema}.run WHERE id = {literal(run_id)} AND cancel_asked_at IS NOT NULL)"
+
+    async def bind(self, control: Session, name: str, *, on_purpose: bool = False) -> None:
+        """Bind the database to an environment; only `on_purpose` if it belongs to one already.
+
+        Raises:
+            PermissionDenied, asyncpg.PostgresError: The role may not.
+        """
+        await control.execute(environment.binding(self.schema, name, on_purpose=on_purpose))
 
     async def make(self, control: Session) -> None:
         """Make the tables, whatever of them an earlier version has made.
@@ -196,7 +203,8 @@ class Ledger:
     async def run(self, control: Session, run_id: UUID) -> RecordedRunWithSteps | None:
         """One run with its steps, or None."""
         runs, steps = await control.results(
-            f"SELECT row_to_json(r)::text FROM {self._schema}.run r WHERE id = {literal(run_id)}; "
+            f"SELECT row_to_json(r)::text FROM {self._schema}.run r WHERE id = {literal(run_id)} "
+            f"AND version_table = {literal(self.version_table)}; "
             f"SELECT row_to_json(s)::text FROM {self._schema}.step s WHERE run_id = {literal(run_id)} ORDER BY id"
         )
         if not runs.rows:
@@ -233,19 +241,27 @@ class Ledger:
         outcome: Outcome,
         from_heads: tuple[str, ...],
         waited_ms: int | None = None,
+        pending: int | None = None,
         error: dict[str, Any] | None = None,
     ) -> str:
-        deployment = attempt.deployment
-        finished = "NULL" if outcome == "running" else "clock_timestamp()"
-        return (
-            f"INSERT INTO {self._schema}.run (id, version_table, outcome, target, from_heads, finished_at, "
-            "key_label, reason, deployment_id, git_sha, environment, request_id, waited_ms, error) VALUES ("
-            f"{literal(attempt.run_id)}, {literal(self.version_table)}, {literal(outcome)}, "
-            f"{literal(attempt.target)}, {literal(from_heads)}, {finished}, {literal(attempt.key_label)}, "
-            f"{literal(attempt.reason)}, {literal(deployment.id)}, {literal(deployment.git_sha)}, "
-            f"{literal(deployment.environment)}, {literal(attempt.request_id)}, "
-            f"{literal(waited_ms)}, {json_literal(error)})"
-        )
+        values = {
+            "id": literal(attempt.run_id),
+            "version_table": literal(self.version_table),
+            "outcome": literal(outcome),
+            "target": literal(attempt.target),
+            "from_heads": literal(from_heads),
+            "finished_at": "NULL" if outcome == "running" else "clock_timestamp()",
+            "key_label": literal(attempt.key_label),
+            "reason": literal(attempt.reason),
+            "deployment_id": literal(attempt.deployment.id),
+            "git_sha": literal(attempt.deployment.git_sha),
+            "environment": literal(attempt.deployment.environment),
+            "request_id": literal(attempt.request_id),
+            "error": json_literal(error),
+        }
+        if outcome == "running":  # a refusal is put on record in a ledger of an earlier form, too, which lacks these
+            values |= {"waited_ms": literal(waited_ms), "pending": literal(pending)}
+        return f"INSERT INTO {self._schema}.run ({', '.join(values)}) VALUES ({', '.join(values.values())})"
 
     @property
     def _schema(self) -> str:
@@ -259,7 +275,7 @@ def _recorded(row: dict[str, Any]) -> dict[str, Any]:
     return {
         **{name: row[name] for name in same},
         "run_id": row["id"],
-        "waited_ms": row.get("waited_ms"),
+        **{name: row.get(name) for name in ("waited_ms", "pending")},  # which an earlier form lacks
         "from_": row["from_heads"],
         "to": row["to_heads"],
         "started_at": started,

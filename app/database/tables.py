@@ -4,7 +4,11 @@ from app.database import environment, idempotency, indexes
 from app.database.literals import identifier
 
 NAMES = ("run", "step", "index_build", "environment", "idempotency")
-"""Where all of them are, the ledger has the form of this version."""
+FORM = "The ledger of Migration Endpoint, form 2"
+"""The comment on the table `run`. Whoever changes a table raises the number, or no run will make the change."""
+
+_LOCK_TIMEOUT_MS = 2000
+"""Who reads the ledger for long, such as a backup, must not be waited for with everybody else queued behind."""
 
 _STATEMENTS = (
     """
@@ -45,14 +49,23 @@ CREATE INDEX IF NOT EXISTS step_revision ON {schema}.step (revision);
     + environment.TABLE
     + idempotency.TABLE
     + """
-ALTER TABLE {schema}.run ADD COLUMN IF NOT EXISTS waited_ms integer, ADD COLUMN IF NOT EXISTS answer json,
-    ADD COLUMN IF NOT EXISTS cancel_asked_at timestamptz, DROP CONSTRAINT IF EXISTS run_outcome_check,
+ALTER TABLE {schema}.run
+    ADD COLUMN IF NOT EXISTS waited_ms integer,
+    ADD COLUMN IF NOT EXISTS pending integer,
+    ADD COLUMN IF NOT EXISTS answer json,
+    ADD COLUMN IF NOT EXISTS cancel_asked_at timestamptz,
+    DROP CONSTRAINT IF EXISTS run_outcome_check,
     ADD CONSTRAINT run_outcome_check CHECK (outcome IN (
         'running', 'upgraded', 'downgraded', 'stamped', 'failed', 'cancelled', 'refused', 'abandoned'));
+COMMENT ON TABLE {schema}.run IS '{form}';
 """
 )
 
 
 def statements(schema: str) -> str:
-    """The statements that make the tables in a schema, whatever of them an earlier version has made."""
-    return _STATEMENTS.format(schema=identifier(schema))
+    """The statements that make the tables in a schema, whatever of them an earlier version has made.
+
+    To be sent in one string: the limit at their head is for the transaction that they make up.
+    """
+    made = _STATEMENTS.format(schema=identifier(schema), form=FORM)
+    return f"SET LOCAL lock_timeout = {_LOCK_TIMEOUT_MS}; {made} SET LOCAL lock_timeout = DEFAULT;"

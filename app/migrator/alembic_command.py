@@ -21,7 +21,7 @@ from app.migrator.runner import Runner
 from app.migrator.turn import Turn
 from app.migrator.work import Work
 from app.problem import Problem
-from app.report import Reached
+from app.report import Event, Reached
 from app.settings import Settings
 
 _OUTCOMES: dict[str, Reached] = {"upgrade": "upgraded", "downgrade": "downgraded", "stamp": "stamped"}
@@ -58,7 +58,7 @@ async def _reading(run_migrations: RunMigrations, chosen: Settings) -> None:
 async def _under_the_lock(command: tuple[str, str], run_migrations: RunMigrations, chosen: Settings) -> None:
     name, target = command
     call = Call(request_id=str(new_run_id()), target=target, reason=f"alembic {name} by {settings.user()}")
-    runner = Runner(call, chosen, url.database(chosen), turn=Turn(), emit=log.emit)
+    runner = Runner(call, chosen, url.database(chosen), turn=Turn(), emit=_emit)
     async with connection.session(runner.database) as session:
         before = await runner.look(session)
         condition.insist_on_environment(before, chosen)
@@ -68,7 +68,7 @@ async def _under_the_lock(command: tuple[str, str], run_migrations: RunMigration
             async with connection.session(runner.database) as control:
                 await runner.ends_what_dead_runs_left(control)
                 before = await runner.look(control)
-                await runner.goes_on_record(control, before)
+                await runner.goes_on_record(control, before, pending=None)
             await runner.carries_out(
                 lambda opened, work: _apply(run_migrations, opened, work),
                 guard=guard,
@@ -81,6 +81,12 @@ async def _under_the_lock(command: tuple[str, str], run_migrations: RunMigration
 
 def _apply(run_migrations: RunMigrations, opened: Connection, work: Work) -> None:
     run_migrations(opened, **revisions.run_options(_Onlooker(work)))
+
+
+def _emit(event: Event) -> None:
+    log.emit(event)
+    if event.name == "warning":  # to whoever sits before the terminal, where Alembic's own messages go
+        logging.getLogger("alembic").warning(event.fields["message"])
 
 
 class _Onlooker:

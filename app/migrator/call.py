@@ -20,5 +20,7 @@ class Call:
     """The path that was called, for a problem's `instance`; None from a terminal."""
     idempotency_key: str | None = None
     """By which the same call is known when it comes again; callers must not be able to use each other's."""
+    replays_failures: bool = True
+    """Whether the same call gets a failure again, rather than another try."""
     body: str = ""
     """What the call asks for, in a form that is the same whenever it asks for the same."""

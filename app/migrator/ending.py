@@ -74,10 +74,15 @@ def problem(work: Work, error: BaseException) -> Problem:
 
 
 def on_request(problem: Problem) -> Problem:
-    """What a problem is when somebody has asked for the end of the run: a cancelled statement was for that."""
-    if isinstance(problem, Cancelled) or problem.members.get("sqlstate") != _QUERY_CANCELED:
+    """What a problem is when somebody has asked for the end of the run, however the revision took it.
+
+    One that is to be tried again would bring back what was to end. A lost lock or connection stays what it is.
+    """
+    if isinstance(problem, Cancelled | LockLost | DatabaseUnavailable):
         return problem
-    return Cancelled("The run was cancelled; what was not committed is rolled back.", **problem.members)
+    left = "" if problem.members.get("rolled_back", True) else ", except what its revision had committed by itself"
+    words = {"message": problem.detail, **problem.members}
+    return Cancelled(f"The run was cancelled; what was not committed is rolled back{left}.", **words)
 
 
 def so_far(work: Work) -> dict[str, Any]:

@@ -32,21 +32,23 @@ from app.settings import Settings
 _RECORD_TIMEOUT_S = 2
 
 
-def _once(call: Call) -> Once | None:
+def _once(call: Call, heads: tuple[str, ...]) -> Once | None:
     if call.idempotency_key is None:
         return None
-    key, body = (hashlib.sha256(text.encode()).hexdigest() for text in (call.idempotency_key, call.body))
+    # With what the deployment is to reach: the next one's caller must not be told that the last one's is reached.
+    texts = (repr((call.idempotency_key, heads)), call.body)
+    key, body = (hashlib.sha256(text.encode()).hexdigest() for text in texts)
     return Once(key, body)
 
 
 class Record:
     """What goes on record of one run. What cannot be written, for want of rights, never stops it."""
 
-    def __init__(self, call: Call, settings: Settings, run_id: UUID) -> None:
+    def __init__(self, call: Call, settings: Settings, run_id: UUID, *, heads: tuple[str, ...] = ()) -> None:
         self.ledger: Ledger | None = None
         """Where the steps go; None before the run is on record, and when it cannot be."""
         self._call = call
-        self._once = _once(call)
+        self._once = _once(call, heads)
         self._settings = settings
         self._attempt = Attempt(
             run_id=run_id,
@@ -84,7 +86,9 @@ class Record:
         if first.answer is None or first.answer.get("retryable"):
             return None  # its run died, or was to be tried again
         if first.outcome in ("failed", "cancelled"):
-            raise Replayed(first.answer)
+            if self._call.replays_failures:
+                raise Replayed(first.answer)
+            return None
         return Run(**first.answer, replayed=True)
 
     async def keeps(self, control: Session, facts: Facts, answer: Run) -> None:
@@ -95,7 +99,18 @@ class Record:
         with contextlib.suppress(PermissionDenied, asyncpg.PostgresError):
             await control.execute(idempotency.claim(self._settings.ledger_schema, self._once, answer=document))
 
-    async def starts(self, control: Session, before: Facts, *, waited_ms: int) -> str | None:
+    async def binds(self, control: Session, facts: Facts) -> None:
+        """Bind the database to this deployment's environment, once it is at the target, if it belongs to none yet."""
+        environment = self._settings.deployment.environment
+        if environment is None or facts.environment is not None or not facts.ledger_exists or facts.read_only:
+            return
+        ledger = status.ledger_of(self._settings, facts)
+        with contextlib.suppress(PermissionDenied, asyncpg.PostgresError):
+            if not facts.ledger_is_current:
+                await ledger.make(control)
+            await ledger.bind(control, environment)
+
+    async def starts(self, control: Session, before: Facts, *, waited_ms: int, pending: int | None) -> str | None:
         """Put the run on record; a warning when that cannot be done."""
         ledger = status.ledger_of(self._settings, before)
         warning = await ledger.start(
@@ -104,6 +119,7 @@ class Record:
             from_heads=before.heads,
             exists=before.ledger_is_current,
             waited_ms=waited_ms,
+            pending=pending,
             once=self._once,
         )
         if warning is None:
@@ -138,8 +154,8 @@ class Record:
                     to_heads=to_heads,
                     retries=retries,
                     answer=told.model_dump(mode="json", by_alias=True),
-                    belongs_to=self._settings.deployment.environment,
                 )
+                await self.binds(session, after)
         except (PermissionDenied, asyncpg.PostgresError) as error:
             return unwritable(error)
         return None

@@ -81,6 +81,14 @@ class History:
         script = self._script.revision_map._revision_map.get(revision)  # noqa: SLF001 – as above
         return _revision(script).message if isinstance(script, Script) else ""
 
+    def completed(self, beginning: str) -> str:
+        """The only revision that begins so; what came, where there is none or are several."""
+        if self.knows(beginning):
+            return beginning
+        every = self._script.revision_map._revision_map  # noqa: SLF001 – as above
+        found = [each for each in every if isinstance(each, str) and each.startswith(beginning)]
+        return found[0] if len(found) == 1 else beginning
+
     def pending(self, current: Iterable[str], target: str) -> list[Revision]:
         """What an upgrade from `current`, all of it known, to `target` would run, in Alembic's order.
 

@@ -27,7 +27,7 @@ async def migrate(call: Call, settings: Settings, *, turn: Turn, emit: Emit) -> 
         RunStopped, DatabaseUnavailable: A run began; the problem carries run_id, applied and remaining.
     """
     history = await revisions.loaded(settings.script_location)
-    runner = Runner(call, settings, url.database(settings), turn=turn, emit=emit)
+    runner = Runner(call, settings, url.database(settings), turn=turn, emit=emit, heads=history.heads)
     upgrade = _Upgrade(call, settings, history, runner)
     try:
         async with (
@@ -50,7 +50,7 @@ async def migrate(call: Call, settings: Settings, *, turn: Turn, emit: Emit) -> 
                     before = await runner.look(control)
                     if (answer := await upgrade.answer_without_a_run(control, before)) is not None:
                         return answer
-                    await runner.goes_on_record(control, before)
+                    await runner.goes_on_record(control, before, pending=len(upgrade.pending))
                 return await runner.carries_out(
                     lambda opened, work: history.upgrade(opened, call.target, work),
                     guard=guard,
@@ -91,6 +91,7 @@ class _Upgrade:
             return None
         answer = self._runner.up_to_date(facts)
         await self._runner.record.keeps(control, facts, answer)
+        await self._runner.record.binds(control, facts)
         return answer
 
     def missing(self, after: Facts) -> list[Revision]:

@@ -16,7 +16,7 @@ from app.database.ledger import new_run_id
 from app.database.lock import Guard
 from app.database.url import Database
 from app.errors import DatabaseUnavailable, LockLost
-from app.migrator import condition, deadline, ending, status, watch
+from app.migrator import condition, deadline, ending, status, story, watch
 from app.migrator.call import Call
 from app.migrator.record import Record
 from app.migrator.turn import Turn, held
@@ -32,7 +32,16 @@ _LEAST_TO_CONNECT_S, _LEAST_TO_READ_BACK_S = 0.5, 0.5
 class Runner:
     """One run: what it was asked for, what it knows so far, and what it does, in the order of the methods."""
 
-    def __init__(self, call: Call, settings: Settings, database: Database, *, turn: Turn, emit: Emit) -> None:
+    def __init__(
+        self,
+        call: Call,
+        settings: Settings,
+        database: Database,
+        *,
+        turn: Turn,
+        emit: Emit,
+        heads: tuple[str, ...] = (),
+    ) -> None:
         self.run_id = new_run_id()
         self._deadline = deadline.of_a_run(settings.time_budget, call.invocation_ends)
         # No answer to an attempt to connect must not keep the answer to the caller.
@@ -44,7 +53,7 @@ class Runner:
         self._settings = settings
         self._turn = turn
         self._emit = emit
-        self.record = Record(call, settings, self.run_id)
+        self.record = Record(call, settings, self.run_id, heads=heads)
         self._started_at, self._clock = datetime.now(UTC), time.perf_counter()
         self.waited_s = 0.0
         self._polls = 0
@@ -92,9 +101,9 @@ class Runner:
         """End the backends of dead runs; only then what the database says of its version stays true."""
         self._warn(*await backends.end_leftovers(control))
 
-    async def goes_on_record(self, control: Session, before: Facts) -> None:
+    async def goes_on_record(self, control: Session, before: Facts, *, pending: int | None) -> None:
         """Put the run on record, and tell what a pooler between us and the database takes away."""
-        self._warn(await self.record.starts(control, before, waited_ms=self._waited_ms))
+        self._warn(await self.record.starts(control, before, waited_ms=self._waited_ms, pending=pending))
         self._pool_mode = await pooler.mode(control, self.database) if before.pooler else None
 
     async def carries_out(
@@ -133,7 +142,7 @@ class Runner:
         )
         self._tell(
             Event(
-                "run.started",
+                story.STARTED,
                 {
                     "target": self._call.target,
                     "pending": len(pending),

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from app.database import backends, connection, lock, url
@@ -19,6 +19,8 @@ _LOOK_EVERY_S = 0.5
 _LOST_AFTER = 3
 """Looks in a row at which a run has no lock although its record says that it goes on."""
 _CANCEL_EVERY_S, _CANCEL_FOR_S = 0.25, 5.0
+_MARGIN_S = 3
+"""A follower leaves before the platform ends its invocation."""
 
 
 async def runs(settings: Settings, *, limit: int) -> Runs:
@@ -51,8 +53,13 @@ async def _detail(control: Session, settings: Settings, facts: Facts, run_id: UU
     if holder is None or holder.run_id not in (run_id, None):  # None: another role's, which ours may not see
         return RunInDetail(**dict(recorded), state="lost", revision=None, progress=None, index_build=None)
     build = await backends.index_build(control, run_id)
+    revision = holder.revision
+    if revision is not None:
+        # PostgreSQL has cut a long one, as it is part of a name.
+        history = await revisions.loaded(settings.script_location)
+        revision = history.completed(revision)
     return RunInDetail(
-        **dict(recorded), state="running", revision=holder.revision, progress=holder.progress, index_build=build
+        **dict(recorded), state="running", revision=revision, progress=holder.progress, index_build=build
     )
 
 
@@ -69,7 +76,7 @@ async def cancel(settings: Settings, run_id: UUID) -> RunInDetail:
     async with connection.session(url.database(settings)) as control:
         facts = await status.look(control, settings)
         found = await _detail(control, settings, facts, run_id)
-        if facts.ledger_is_current:
+        if facts.ledger_is_current and found.state == "running":
             await status.ledger_of(settings, facts).ask_to_cancel(control, run_id)
         end = time.monotonic() + _CANCEL_FOR_S
         while found.state == "running" and time.monotonic() < end:
@@ -92,7 +99,7 @@ async def events(settings: Settings, run_id: UUID, *, until: datetime | None) ->
     Args:
         settings: The settings.
         run_id: The run.
-        until: When to stop although the run goes on.
+        until: When the invocation ends; the events stop some seconds before, although the run goes on.
 
     Raises:
         NotFound: The ledger has no run of this id; before the first event.
@@ -101,7 +108,7 @@ async def events(settings: Settings, run_id: UUID, *, until: datetime | None) ->
     follower = _Follower(history)
     async with connection.session(url.database(settings)) as control:
         facts = await status.look(control, settings)
-        while until is None or datetime.now(UTC) < until:
+        while until is None or datetime.now(UTC) < until - timedelta(seconds=_MARGIN_S):
             found = await _detail(control, settings, facts, run_id)
             for event in follower.news(found):
                 yield event
@@ -116,7 +123,6 @@ class _Follower:
     def __init__(self, history: History) -> None:
         self.has_told_the_end = False
         self._history = history
-        self._total: int | None = None
         self._applied = 0
         self._begun = False
         self._started: set[str] = set()
@@ -125,38 +131,29 @@ class _Follower:
     def news(self, found: RunInDetail) -> list[Event]:
         """What has happened since the last look."""
         news: list[Event] = []
-        self._total = self._total or _total(found)
         if not self._begun:
             self._begun = True
-            news += story.begins(found.run_id, target=found.target, pending=self._total, waited_ms=found.waited_ms)
+            news += story.begins(found.run_id, target=found.target, pending=found.pending, waited_ms=found.waited_ms)
         for step in found.steps[self._applied :]:
-            news += self._starts(found.run_id, step.revision)
+            news += self._starts(found, step.revision)
             self._applied += 1
             fields = {"message": self._history.message(step.revision), "duration_ms": step.duration_ms}
             news.append(Event("revision.applied", {"run_id": str(found.run_id), "revision": step.revision, **fields}))
         if found.revision is not None:
-            news += self._starts(found.run_id, found.revision)
+            news += self._starts(found, found.revision)
         self._lost = self._lost + 1 if found.state == "lost" else 0
         if found.state == "ended" or self._lost >= _LOST_AFTER:
             self.has_told_the_end = True
             news += _end(found)
         return news
 
-    def _starts(self, run_id: UUID, revision: str) -> list[Event]:
+    def _starts(self, found: RunInDetail, revision: str) -> list[Event]:
         if revision in self._started:
             return []
         self._started.add(revision)
-        progress = f"{self._applied + 1}/{self._total}" if self._total else None
+        progress = f"{self._applied + 1}/{found.pending}" if found.pending else None
         fields = {"revision": revision, "message": self._history.message(revision), "progress": progress}
-        return [Event("revision.started", {"run_id": str(run_id), **fields})]
-
-
-def _total(found: RunInDetail) -> int | None:
-    """How many revisions the run is to apply, or was; None while it is before the first."""
-    if found.progress:
-        return int(found.progress.partition("/")[2]) or None
-    told = found.answer or found.error or {}
-    return len(told.get("applied", ())) + len(told.get("remaining", ())) or None
+        return [Event("revision.started", {"run_id": str(found.run_id), **fields})]
 
 
 def _end(found: RunInDetail) -> list[Event]:

@@ -8,15 +8,12 @@ from typing import Any
 from app.migrator import story
 from app.report import Emit, Event, Run
 
-STARTED = "run.started"
-"""The event of a run that holds the lock; what is settled before it, such as a refusal, is the whole answer."""
-
 
 class UnderWay:
     """A run in a task of its own, begun when this is made. One caller may follow its events.
 
     A task alone would be frozen with its invocation once the response is out: whoever answers before the end awaits
-    `ended` in the invocation that began the run.
+    `answer` in the invocation that began the run.
     """
 
     def __init__(self, begin: Callable[[Emit], Coroutine[Any, Any, Run]]) -> None:
@@ -34,7 +31,7 @@ class UnderWay:
 
     def _take(self, event: Event) -> None:
         self._told.put_nowait(event)
-        if event.name == STARTED:
+        if event.name == story.STARTED:
             self.started = event
             self._settled.set()
 
@@ -70,12 +67,18 @@ class UnderWay:
         """
         return await asyncio.shield(self._task)
 
-    async def ended(self) -> None:
-        """Wait for the end, however it is."""
-        await asyncio.wait({self._task})
-
     async def events(self) -> AsyncIterator[Event]:
-        """What happens in the run, as those who follow it are told, until its end."""
+        """What happens in the run, as those who follow it are told, until its end; first that it holds the lock."""
+        early: list[Event] = []
+        begun, revision = False, None
         while (event := await self._told.get()) is not None:
-            for told in story.told(event):
-                yield told
+            if not begun and event.name != story.STARTED:
+                early.append(event)  # a warning, such as that nothing can be put on record
+                continue
+            if event.name == "revision.started" and event.fields["revision"] == revision:
+                continue  # tried again, after a lock timeout
+            revision = event.fields.get("revision", revision)
+            for each in [event] if begun else [event, *early]:
+                for told in story.told(each):
+                    yield told
+            begun = True

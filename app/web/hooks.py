@@ -29,7 +29,7 @@ from app.errors import (
 )
 from app.migrator.call import Call
 from app.report import Accepted, Run
-from app.settings import Settings, variable
+from app.settings import Settings, is_set, variable
 from app.web import body, early, notices, signatures
 from app.web.house import DATABASE, house
 from app.web.notices import Notice
@@ -78,11 +78,17 @@ def router(configuration: Settings | NotConfigured) -> APIRouter:
     """The routes of the senders whose secret is set; those of the others are not there."""
     found = APIRouter()
     for sender in SENDERS:
-        if isinstance(configuration, Settings) and getattr(configuration, sender.setting) is not None:
+        if _is_on(sender, configuration):
             found.post(f"/hooks/{sender.name}", name=f"hook_{sender.name}", response_model=Run, responses=_RESPONSES)(
                 _route(sender)
             )
     return found
+
+
+def _is_on(sender: Sender, configuration: Settings | NotConfigured) -> bool:
+    if isinstance(configuration, NotConfigured):
+        return is_set(sender.setting)  # to say what is not configured
+    return getattr(configuration, sender.setting) is not None
 
 
 def _route(sender: Sender) -> Callable[[Request], Any]:
@@ -91,7 +97,7 @@ def _route(sender: Sender) -> Callable[[Request], Any]:
         settings = house(request).settings
         known = sender.secrets(getattr(settings, sender.setting), variable(sender.setting))
         notice = sender.read(await body.raw(request, largest=LARGEST_BODY), request.headers, known)
-        if notice is None or not notices.is_for(notice, settings.deployment, project_id=settings.vercel_project_id):
+        if notice is None or not notices.is_for(notice, settings.platform, project_id=settings.vercel_project_id):
             log.event("hook.not_for_us", sender=sender.name, request_id=request_id(request.scope))
             return Response(status_code=204)
         return await _carried_out(notice, sender, request)
@@ -108,6 +114,7 @@ async def _carried_out(notice: Notice, sender: Sender, request: Request) -> Any:
             instance=reference(request.scope),
             # By the id alone, which is in the signed bytes: a sender that tries again may write the rest anew.
             idempotency_key=f"hook:{notice.id}",
+            replays_failures=False,
         ),
         longest_wait_s=_LONGEST_WAIT_S,
     )
@@ -126,16 +133,9 @@ def _replay_while_it_goes_on(again: StillRunning, request: Request) -> JSONRespo
     if "run_id" not in again.members:
         raise again
     location = again.headers["Location"]
-    return JSONResponse(
-        {
-            "outcome": "running",
-            "run_id": again.members["run_id"],
-            "location": location,
-            "request_id": request_id(request.scope),
-        },
-        status_code=202,
-        headers={"Location": location, "Idempotency-Replayed": "true"},
-    )
+    told = Accepted(run_id=again.members["run_id"], location=location, request_id=request_id(request.scope))
+    headers = {"Location": location, "Idempotency-Replayed": "true"}
+    return JSONResponse(told.model_dump(mode="json"), status_code=202, headers=headers)
 
 
 _RESPONSES: dict[int | str, dict[str, Any]] = {

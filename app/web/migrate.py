@@ -30,7 +30,7 @@ from app.migrator.call import Call
 from app.report import Accepted, Run
 from app.web import body, early
 from app.web.house import DATABASE, KEYED, MayApply, house
-from app.web.preferences import Preferences, preferences, stream
+from app.web.preferences import STREAMS, Preferences, preferences, stream
 from app.web.problems import HEADERS, documented, reference, request_id
 
 router = APIRouter()
@@ -45,7 +45,7 @@ _EARLY: dict[int | str, dict[str, Any]] = {
             "Preference-Applied": {"description": "RFC 7240, section 3.", "schema": {"type": "string"}},
             "Idempotency-Replayed": {"description": "`true`: the first call's answer.", "schema": {"type": "string"}},
         },
-        "content": {medium: {"schema": {"type": "string"}} for medium in ("application/x-ndjson", "text/event-stream")},
+        "content": {medium: {"schema": {"type": "string"}} for medium in STREAMS},
     },
     202: {
         "model": Accepted,

@@ -8,10 +8,14 @@ from starlette.datastructures import Headers
 
 Stream = Literal["application/x-ndjson", "text/event-stream"]
 
-_STREAMS: tuple[Stream, ...] = ("application/x-ndjson", "text/event-stream")
+STREAMS: tuple[Stream, ...] = ("application/x-ndjson", "text/event-stream")
 _JSON = ("application/json", "application/*", "*/*")
+_PART = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^,])+')
+"""What stands between commas, of which those in a quoted string are none."""
 _WAIT = re.compile(r"\d{1,9}", re.ASCII)
 _LONGEST_WAIT_S = 3600
+_LONGEST_HEADER = 1000
+"""Characters; what is after them is no preference that anybody here knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,7 @@ def stream(headers: Headers) -> Stream | None:
     wanted: Stream | None = None
     best = max((_quality(headers, name) for name in _JSON), default=0.0)
     # Who names a stream wants it: */* at the same quality is only what clients add by themselves.
-    for each in _STREAMS:
+    for each in STREAMS:
         quality = _quality(headers, each)
         if quality > 0 and (quality > best or (wanted is None and quality == best)):
             wanted, best = each, quality
@@ -69,4 +73,4 @@ def _weight(text: str) -> float:
 
 def _parts(headers: Headers, name: str) -> list[str]:
     """The comma-separated parts of a header, however often it was sent."""
-    return [part for value in headers.getlist(name) for part in value.split(",")]
+    return [part for value in headers.getlist(name) for part in _PART.findall(value[:_LONGEST_HEADER])]

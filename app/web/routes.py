@@ -12,7 +12,7 @@ from app.errors import InsufficientScope, InvalidRequest, NotFound, RunEnded
 from app.problem import Problem
 from app.report import Event, RunInDetail, Runs, Status
 from app.web.house import DATABASE, KEYED, MayApply, MayRead, configured, house
-from app.web.preferences import stream
+from app.web.preferences import STREAMS, stream
 from app.web.problems import HEADERS, documented, request_id
 from app.web.stream import EventStream
 
@@ -54,9 +54,7 @@ async def run(request: Request, _: MayRead, run_id: UUID) -> RunInDetail:
         200: {
             "description": "Events as they happen, and last the `result`.",
             "headers": HEADERS,
-            "content": {
-                medium: {"schema": {"type": "string"}} for medium in ("application/x-ndjson", "text/event-stream")
-            },
+            "content": {medium: {"schema": {"type": "string"}} for medium in STREAMS},
         },
     },
 )

@@ -38,10 +38,12 @@ class EventStream(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the events."""
-        with contextlib.suppress(ClientDisconnect):
-            await super().__call__(scope, receive, send)
-        if self._until is not None:
-            await self._until()
+        try:
+            with contextlib.suppress(ClientDisconnect):
+                await super().__call__(scope, receive, send)
+        finally:
+            if self._until is not None:
+                await self._until()
 
 
 def _line(event: Event) -> str:

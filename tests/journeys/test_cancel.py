@@ -126,3 +126,39 @@ def test_the_next_run_continues_where_a_cancelled_one_stopped(
     servers.until(lambda: service.get(location).json()["outcome"] == "cancelled", seconds=30, what="the end")
     answer = service.post()
     assert [step["revision"] for step in answer.json()["applied"]] == ["b2"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "try:\n    op.execute('SELECT pg_sleep(60)')\nexcept Exception:\n    op.execute('SELECT 1')",
+        "try:\n    op.execute('SELECT pg_sleep(60)')\nexcept Exception:\n    raise RuntimeError('no sleep')",
+    ],
+    ids=["swallowed", "raised anew"],
+)
+def test_however_a_revision_takes_it_a_cancelled_run_is_cancelled(
+    serve: Callable[..., Service], write_history: WriteHistory, database: Database, body: str
+) -> None:
+    service = serve(write_history(a1=body))
+    with ThreadPoolExecutor() as threads:
+        call, location = begun(service, database, revision="a1", threads=threads)
+        servers.until(
+            lambda: database.value("SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)'"),
+            what="the statement",
+        )
+        assert cancel(service, location).json()["outcome"] == "cancelled"
+        document = problem(call.result(), "cancelled", 409)
+    assert document["retryable"] is False
+
+
+def test_the_run_of_another_history_in_the_same_database_is_not_ours_to_cancel(
+    serve: Callable[..., Service], write_history: WriteHistory, database: Database
+) -> None:
+    service = serve(write_history(a1=SLEEPS["a1"]))
+    service.post()
+    database.execute(
+        "INSERT INTO migration_endpoint.run (id, version_table, outcome) "
+        "SELECT '0198c1f0-0000-7000-8000-000000000000', 'tenant_7.alembic_version', 'running'"
+    )
+    problem(cancel(service, "/runs/0198c1f0-0000-7000-8000-000000000000"), "not-found", 404)
+    assert database.value("SELECT count(cancel_asked_at) FROM migration_endpoint.run") == 0

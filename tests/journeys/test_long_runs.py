@@ -6,11 +6,13 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
 
+from app.database import lock
 from app.web import stream
 from tests import gate, servers
 from tests.conftest import MakeSettings, WriteHistory, client_of
@@ -297,3 +299,34 @@ def test_the_phase_and_percentage_of_an_index_build_are_shown(
         assert build["percent"] == 0
         writer.execute(b"ROLLBACK")
     assert ended(service, location)["outcome"] == "upgraded"
+
+
+def test_a_revision_whose_id_is_long_is_told_whole(
+    serve: Callable[..., Service], write_history: WriteHistory, database: Database
+) -> None:
+    service = serve(write_history(**{"20260101120000_wait": gate.WAITS, "20260101130000_go": "pass"}))
+    with gate.shut(database):
+        location = post(service, Prefer="respond-async").headers["location"]
+        servers.until(lambda: service.get(location).json()["progress"] == "1/2", what="the first revision")
+        assert service.get(location).json()["revision"] == "20260101120000_wait"
+        with streaming(service, "GET", f"{location}/events", NDJSON) as events:
+            seen: Events = [next(events) for _ in range(3)]
+            database.execute("DELETE FROM gate")
+            seen += events
+    started = [fields["revision"] for name, fields in seen if name == "revision.started"]
+    assert started == ["20260101120000_wait", "20260101130000_go"]
+
+
+async def test_a_follower_leaves_before_its_invocation_ends(
+    settings: MakeSettings, write_history: WriteHistory, database: Database
+) -> None:
+    async with client_of(settings(write_history(a1="pass"))) as client:
+        run_id = (await client.post("/migrate", headers=APPLY)).json()["run_id"]
+        database.execute("UPDATE migration_endpoint.run SET outcome = 'running', answer = NULL")
+    with database.connect() as holder:
+        holder.execute(f"SELECT pg_advisory_lock({lock.key('public.alembic_version')})".encode())
+        ends = datetime.now(UTC) + timedelta(seconds=5)
+        async with client_of(settings(write_history(a1="pass")), invocation_ends=lambda: ends) as client:
+            answer = await client.get(f"/runs/{run_id}/events", headers=READ)
+        assert datetime.now(UTC) < ends
+    assert "result" not in answer.text

@@ -78,6 +78,45 @@ async def test_who_names_no_environment_is_let_through_and_binds_nothing(
     assert belongs_to(database) == "production"
 
 
+async def test_a_database_that_is_at_the_target_already_is_bound_as_well(
+    settings: MakeSettings, write_history: WriteHistory, database: Database
+) -> None:
+    history = write_history(**TWO)
+    async with client_of(settings(history)) as client:  # as from a terminal that names no environment
+        await client.post("/migrate", headers=APPLY)
+    async with client_of(settings(history, vercel_env="production")) as client:
+        answer = await client.post("/migrate", headers=APPLY)
+        assert (answer.json()["outcome"], belongs_to(database)) == ("up_to_date", "production")
+    async with client_of(settings(history, vercel_env="preview")) as client:
+        problem(await client.post("/migrate", headers=APPLY), "wrong-environment", 409)
+
+
+async def test_white_space_around_a_name_is_not_part_of_it(
+    settings: MakeSettings, write_history: WriteHistory, database: Database
+) -> None:
+    history = write_history(**TWO)
+    async with client_of(settings(history, environment="production\n", vercel_env="production")) as client:
+        await client.post("/migrate", headers=APPLY)
+    assert belongs_to(database) == "production"
+    async with client_of(settings(history, environment="  ", vercel_env="production")) as client:
+        assert (await client.post("/migrate", headers=APPLY)).status_code == 200
+
+
+async def test_who_reads_the_ledger_for_long_does_not_keep_a_run_from_taking_place(
+    settings: MakeSettings, write_history: WriteHistory, database: Database
+) -> None:
+    async with client_of(settings(write_history(**TWO))) as client:
+        await client.post("/migrate", headers=APPLY, json={"target": "a1"})
+        database.execute("COMMENT ON TABLE migration_endpoint.run IS NULL")  # as an earlier version has made it
+        with database.connect() as backup:
+            backup.execute(b"BEGIN")
+            backup.execute(b"SELECT * FROM migration_endpoint.run")
+            answer = await client.post("/migrate", headers=APPLY)
+            assert (answer.status_code, answer.json()["to"]) == (200, ["b2"])
+            assert any("not on record" in warning for warning in answer.json()["warnings"])
+            assert (await client.get("/status", headers=READ)).status_code == 200
+
+
 async def test_a_branch_of_neon_is_a_copy_and_belongs_to_whoever_migrates_it_first(
     settings: MakeSettings, write_history: WriteHistory, database: Database
 ) -> None:
@@ -127,9 +166,11 @@ async def test_a_ledger_of_an_earlier_version_is_brought_up_to_date_by_the_next_
     async with client_of(settings(history, vercel_env="production")) as client:
         await client.post("/migrate", headers=APPLY, json={"target": "a1"})
         database.execute(
-            "ALTER TABLE migration_endpoint.run DROP COLUMN waited_ms, DROP COLUMN answer, DROP COLUMN cancel_asked_at"
+            "ALTER TABLE migration_endpoint.run "
+            "DROP COLUMN waited_ms, DROP COLUMN pending, DROP COLUMN answer, DROP COLUMN cancel_asked_at"
         )
         database.execute("DROP TABLE migration_endpoint.environment, migration_endpoint.idempotency")
+        database.execute("COMMENT ON TABLE migration_endpoint.run IS NULL")
         (old,) = (await client.get("/runs", headers=READ)).json()["runs"]
         one = (await client.get(f"/runs/{old['run_id']}", headers=READ)).json()
         assert (one["outcome"], one["waited_ms"], one["state"]) == ("upgraded", None, "ended")

@@ -176,6 +176,8 @@ async def test_a_key_is_forgotten_after_thirty_days(
     async with client_of(settings(write_history(**TWO))) as client:
         await keyed(client, "old", target="a1")
         database.execute("UPDATE migration_endpoint.idempotency SET since = since - interval '31 days'")
+        assert "idempotency-replayed" not in (await keyed(client, "old", target="a1")).headers
+        database.execute("UPDATE migration_endpoint.idempotency SET since = since - interval '31 days'")
         await keyed(client, "new")
         assert database.value("SELECT count(*) FROM migration_endpoint.idempotency") == 1
 
@@ -191,3 +193,14 @@ async def test_without_a_ledger_the_call_is_carried_out_all_the_same(
             assert (first.json()["outcome"], again.json()["outcome"]) == ("upgraded", "up_to_date")
             assert any("not on record" in warning for warning in first.json()["warnings"])
         database.execute(f"DROP OWNED BY {role}")
+
+
+async def test_another_deployment_is_not_answered_with_what_the_last_one_reached(
+    settings: MakeSettings, write_history: WriteHistory
+) -> None:
+    async with client_of(settings(write_history(a1=TWO["a1"]))) as client:
+        assert (await keyed(client, "release")).json()["to"] == ["a1"]
+    async with client_of(settings(write_history(**TWO))) as client:
+        answer = await keyed(client, "release")
+        assert (answer.status_code, answer.json()["to"]) == (200, ["b2"])
+        assert "idempotency-replayed" not in answer.headers

@@ -32,6 +32,9 @@ def headers(name: str, *values: str) -> Headers:
         (("wait=²",), Preferences()),
         (("wait=" + "9" * 5000,), Preferences()),
         ((",,;=,\x80",), Preferences()),
+        (('note="a, respond-async, b", wait=3',), Preferences(wait_s=3)),
+        (('note="open, respond-async',), Preferences(respond_async=True)),
+        (('"' + '\\"' * 20000,), Preferences()),
     ],
 )
 def test_what_is_understood_is_taken_and_the_rest_ignored(values: tuple[str, ...], meant: Preferences) -> None:
