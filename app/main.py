@@ -47,4 +47,5 @@ def of_the_platform() -> InvocationEnds:
 
 
 log.to_stderr_if_nobody_listens()
+log.leave_runs_to_our_events()
 app = create_app(settings.from_environment(), invocation_ends=of_the_platform())
