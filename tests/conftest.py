@@ -22,11 +22,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """What a soak has gone through, though it passed, and its seed."""
+    """Figures of tests that passed: what a soak has gone through, and its seed; how large the function is."""
     for report in terminalreporter.getreports("passed"):
         for name, value in report.user_properties:
-            if name == "soak":
-                terminalreporter.write_line(f"soak: {value}")
+            if name in {"soak", "bundle"}:
+                terminalreporter.write_line(f"{name}: {value}")
 
 
 @pytest.fixture(scope="session")
