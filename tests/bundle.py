@@ -2,11 +2,13 @@
 
 import json
 import re
+import subprocess
 import tomllib
 from collections.abc import Iterable
 from importlib import metadata
 from typing import Any
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -60,6 +62,14 @@ def configuration() -> dict[str, Any]:
     """What vercel.json says."""
     content: dict[str, Any] = json.loads((PROJECT / "vercel.json").read_text())
     return content
+
+
+def committed() -> list[str]:
+    """What is committed here, or would be by `git add .`; skips where git does not know."""
+    if not (PROJECT / ".git").exists():
+        pytest.skip("this is not a checkout of git, so nobody knows which files belong to it")
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    return subprocess.run(command, cwd=PROJECT, check=True, capture_output=True, text=True).stdout.splitlines()
 
 
 def bundled(paths: Iterable[str]) -> set[str]:

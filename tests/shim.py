@@ -113,7 +113,11 @@ class Shim:
 
 @contextmanager
 def function(
-    environment: dict[str, str], folder: Path = PROJECT, *, entrypoint: str = "api/index.py"
+    environment: dict[str, str],
+    folder: Path = PROJECT,
+    *,
+    entrypoint: str = "api/index.py",
+    python: Path = Path(sys.executable),
 ) -> Iterator[Shim]:
     """Start a function under the shim and end it by its pid, however the test ends.
 
@@ -121,14 +125,16 @@ def function(
         environment: All of it, such as `servers.environment(database)`.
         folder: The function's root. One that `vercel build` made brings its dependencies and gets no others.
         entrypoint: The file with `app`, where nothing was built.
+        python: The interpreter; a function that was built has compiled modules for one version.
     """
     own = Path(tempfile.mkdtemp(prefix="shim-"))  # a test's own folder is too long for a socket's path
     platform = {"VERCEL": "1", "VERCEL_IPC_PATH": str(own / "ipc.sock")}
+    command: list[str | Path]
     if (folder / HANDLER).exists():
         # -S: no site-packages but those that the function brings
-        command = [sys.executable, "-S", HANDLER]
+        command = [python, "-S", HANDLER]
     else:
-        command = [sys.executable, "-c", "from vercel_runtime.vc_init import vc_handler"]
+        command = [python, "-c", "from vercel_runtime.vc_init import vc_handler"]
         platform |= {
             "__VC_HANDLER_MODULE_NAME": entrypoint.removesuffix(".py").replace("/", "."),
             "__VC_HANDLER_ENTRYPOINT": entrypoint,

@@ -14,11 +14,7 @@ from tests.servers import PROJECT
 
 @pytest.fixture(scope="module")
 def to_commit() -> list[str]:
-    """What is committed here, or would be by `git add .`."""
-    if not (PROJECT / ".git").exists():
-        pytest.skip("this is not a checkout of git, so nobody knows which files belong to it")
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-    return subprocess.run(command, cwd=PROJECT, check=True, capture_output=True, text=True).stdout.splitlines()
+    return bundle.committed()
 
 
 def test_only_what_the_function_needs_is_bundled(to_commit: list[str]) -> None:
