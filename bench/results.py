@@ -28,7 +28,11 @@ def _spread(seconds: list[float]) -> str:
 
 def circumstances(*distributions: str, **others: str) -> str:
     """What was measured on: the kind of machine, and versions. No names, and no paths."""
-    versions = {"Python": platform.python_version(), **{name: metadata.version(name) for name in distributions}, **others}
+    versions = {
+        "Python": platform.python_version(),
+        **{name: metadata.version(name) for name in distributions},
+        **others,
+    }
     machine = f"{platform.system()}, {platform.machine()}, {os.cpu_count()} processors ({_processor()})"
     return f"{machine}; " + ", ".join(f"{name} {version}" for name, version in versions.items())
 
@@ -45,6 +49,6 @@ def _processor() -> str:
 def show(title: str, *paragraphs: str) -> None:
     """Print the results, and keep them in a file that is named like the title."""
     text = "\n\n".join([f"# {title}", *(paragraph.strip() for paragraph in paragraphs)]) + "\n"
-    print(text)  # noqa: T201 – what a benchmark is run for
+    print(text)
     FOLDER.mkdir(exist_ok=True)
     (FOLDER / f"{title.lower().replace(' ', '_')}.md").write_text(text)

@@ -91,7 +91,11 @@ class Shim:
             **({"x-vercel-internal-deadline": deadline.isoformat()} if deadline else {}),
         }
         return httpx.request(
-            method, f"http://127.0.0.1:{self.port}{path}", headers={**(headers or {}), **internal}, timeout=timeout, **options
+            method,
+            f"http://127.0.0.1:{self.port}{path}",
+            headers={**(headers or {}), **internal},
+            timeout=timeout,
+            **options,
         )
 
     def ended(self, invocation: str) -> bool:

@@ -4,15 +4,21 @@ take the turn → look → take the lock → end what is left of dead runs → l
 → work → read back → put its end on record → give the lock back → answer
 """
 
+import asyncio
+from typing import TYPE_CHECKING
+
 from app.database import connection, url
 from app.database.catalog import Facts
 from app.database.connection import Session
 from app.errors import HistoryMismatch, LockHeld
-from app.migrator import revisions, status
+from app.migrator import glance, status
 from app.migrator.runner import Call, Runner
 from app.migrator.turn import Turn
 from app.report import Emit, Revision, Run
 from app.settings import Settings
+
+if TYPE_CHECKING:
+    from app.migrator.revisions import History
 
 
 async def migrate(call: Call, settings: Settings, *, turn: Turn, emit: Emit) -> Run:
@@ -22,7 +28,9 @@ async def migrate(call: Call, settings: Settings, *, turn: Turn, emit: Emit) -> 
         NotConfigured, UnknownTarget, HistoryMismatch, LockHeld, DatabaseUnavailable: Nothing was changed.
         RunStopped, DatabaseUnavailable: A run began; the problem carries run_id, applied and remaining.
     """
-    history = await revisions.loaded(settings.script_location)
+    if (answer := await _at_a_glance(call, settings, turn=turn, emit=emit)) is not None:
+        return answer
+    history = await _history(settings)
     runner = Runner(call, settings, url.database(settings), turn=turn, emit=emit)
 
     async def pending(control: Session, facts: Facts) -> list[Revision]:
@@ -66,3 +74,34 @@ async def migrate(call: Call, settings: Settings, *, turn: Turn, emit: Emit) -> 
     except (LockHeld, HistoryMismatch) as refusal:
         await runner.refuses(refusal)
         raise
+
+
+async def _at_a_glance(call: Call, settings: Settings, *, turn: Turn, emit: Emit) -> Run | None:
+    """Answer that nothing is to be done, if that can be said without Alembic, as the first call of a cold function can.
+
+    Raises:
+        NotConfigured, DatabaseUnavailable: as `migrate` does.
+    """
+    if status.alembic_is_loaded() or turn.glances:
+        return None
+    turn.glances = True  # one at a time: those who call meanwhile must not open a connection each
+    try:
+        seen = await glance.at(settings.script_location)
+        if not seen.answers(call.target):
+            return None
+        runner = Runner(call, settings, url.database(settings), turn=turn, emit=emit)
+        async with connection.session(runner.database) as session:
+            facts = await runner.look(session)
+    finally:
+        turn.glances = False
+    return runner.up_to_date(facts) if facts.heads == (seen.head,) else None
+
+
+async def _history(settings: Settings) -> "History":
+    """The deployment's history, once all that a run needs is imported; in a thread, since that takes a while."""
+
+    def load() -> None:
+        from app.migrator import watch  # noqa: F401 – for what importing does
+
+    await asyncio.to_thread(load)
+    return await status.history(settings)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import asyncpg
 
@@ -19,12 +20,14 @@ from app.database.ledger import Attempt, Ledger, new_run_id, unwritable
 from app.database.lock import Guard
 from app.database.url import Database
 from app.errors import DatabaseUnavailable, LockHeld, LockLost, PermissionDenied
-from app.migrator import condition, deadline, ending, status, watch
+from app.migrator import condition, deadline, status
 from app.migrator.turn import Turn, held
-from app.migrator.work import Apply, Work
 from app.problem import Problem
 from app.report import Emit, Event, Holder, Outcome, PoolMode, Revision, Run, Waited
 from app.settings import Settings
+
+if TYPE_CHECKING:
+    from app.migrator.work import Apply, Work
 
 _FIRST_POLL_S, _LONGEST_POLL_S = 0.1, 1.0
 _RECORD_TIMEOUT_S = 2
@@ -128,14 +131,14 @@ class Runner:
 
     async def carries_out(
         self,
-        apply: Apply,
+        apply: "Apply",
         *,
         guard: Guard,
         before: Facts,
         pending: list[Revision],
         missing: Callable[[Facts], list[Revision]],
         outcome: Outcome = "upgraded",
-    ) -> tuple[Work, Facts]:
+    ) -> "tuple[Work, Facts]":
         """Do the work while the guard holds the lock, and put its end on record.
 
         Args:
@@ -152,6 +155,9 @@ class Runner:
         Raises:
             Problem: What ended the run before its target; it is on record.
         """
+        from app.migrator import ending, watch  # they bring SQLAlchemy, and most calls find nothing to do
+        from app.migrator.work import Work
+
         work = Work(
             run_id=self.run_id,
             database=self.database,
@@ -188,9 +194,11 @@ class Runner:
         return work, after
 
     async def _believes(
-        self, fresh: Session, work: Work, problem: Problem | None, after: Facts, missing: list[Revision]
+        self, fresh: Session, work: "Work", problem: Problem | None, after: Facts, missing: list[Revision]
     ) -> Problem | None:
         """What the run's end is, now that the database has been read back."""
+        from app.migrator import ending  # as above
+
         if problem is None:
             return ending.not_applied(work, missing) if missing else None
         if work.ledger is not None:
@@ -207,7 +215,7 @@ class Runner:
         return None if math.isinf(left_s) else max(left_s, _LEAST_TO_READ_BACK_S)
 
     async def _finishes(
-        self, session: Session, work: Work, after: Facts, outcome: Outcome, problem: Problem | None
+        self, session: Session, work: "Work", after: Facts, outcome: Outcome, problem: Problem | None
     ) -> None:
         """Put the end of the run on record, if its beginning is."""
         if work.ledger is None:
@@ -251,11 +259,11 @@ class Runner:
         """The answer when nothing was left to do."""
         return self._answer(facts, facts, applied=None)
 
-    def upgraded(self, before: Facts, work: Work, after: Facts) -> Run:
+    def upgraded(self, before: Facts, work: "Work", after: Facts) -> Run:
         """The answer when the work is done."""
         return self._answer(before, after, applied=work)
 
-    def _answer(self, before: Facts, after: Facts, *, applied: Work | None) -> Run:
+    def _answer(self, before: Facts, after: Facts, *, applied: "Work | None") -> Run:
         return Run(
             outcome="upgraded" if applied else "up_to_date",
             run_id=self.run_id if applied else None,
