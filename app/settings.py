@@ -5,9 +5,9 @@ A value that is missing or cannot be used does not stop the function from starti
 
 import contextlib
 import getpass
+import os
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from app.errors import NotConfigured
 from app.report import Deployment
@@ -22,17 +22,10 @@ DATABASE_VARIABLES = (
 """Where the connection string is looked for, in this order: direct connections before pooled ones."""
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """The settings, frozen. Durations are in seconds; README lists them, held to this class by a test."""
 
-    model_config = SettingsConfigDict(
-        frozen=True,
-        env_prefix="MIGRATION_",
-        env_ignore_empty=True,
-        extra="ignore",
-        populate_by_name=True,
-        hide_input_in_errors=True,
-    )
+    model_config = ConfigDict(frozen=True, populate_by_name=True, hide_input_in_errors=True)
 
     api_key: SecretStr | None = Field(
         None, description="Keys that may migrate and read, comma-separated; `sha256:<hex>` hides one."
@@ -92,16 +85,30 @@ def user() -> str:
 
 def variable(field: str) -> str:
     """The environment variable that sets `field`."""
+    return _variables(field)[0]
+
+
+def _variables(field: str) -> list[str]:
+    """The environment variables that set `field`, the first one before the others."""
     alias = Settings.model_fields[field].validation_alias
     if isinstance(alias, AliasChoices):
-        return str(alias.choices[0])
-    return alias if isinstance(alias, str) else f"MIGRATION_{field.upper()}"
+        return [str(choice) for choice in alias.choices]
+    return [alias if isinstance(alias, str) else f"MIGRATION_{field.upper()}"]
 
 
 def from_environment() -> Settings | NotConfigured:
-    """Read the environment; what cannot be used comes back as the problem that names it."""
+    """Read the environment; what cannot be used comes back as the problem that names it.
+
+    A variable that is set to nothing is as good as none; dashboards like to leave such ones.
+    """
+    there = {name.upper(): value for name, value in os.environ.items() if value}
+    chosen = {
+        field: next(there[name] for name in _variables(field) if name in there)
+        for field in Settings.model_fields
+        if there.keys() & set(_variables(field))
+    }
     try:
-        return Settings()  # type: ignore[call-arg, unused-ignore]  # every field comes from the environment
+        return Settings.model_validate(chosen)
     except ValidationError as error:
         wrong = [(variable_of(str(fault["loc"][0])), fault["msg"]) for fault in error.errors(include_input=False)]
         return NotConfigured(
