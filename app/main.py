@@ -29,8 +29,8 @@ def create_app(configuration: Settings | NotConfigured, *, invocation_ends: Invo
     )
     built.state.house = House(configuration, invocation_ends)
     built.state.look = health.Look()
-    built.include_router(health.router)
-    built.include_router(routes.router)
+    # Not by include_router, which would build each of them once more when the first request comes.
+    built.router.routes += [*health.router.routes, *routes.router.routes]
     problems.install(built)
     built.add_middleware(Envelope)
     return built
