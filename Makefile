@@ -35,6 +35,9 @@ revision: $(STAMP) ## write a new migration (M="add email")
 	@if [ -z "$$M" ]; then echo 'What does it do? make revision M="add email"' >&2; exit 1; fi
 	@exec $(PYTHON) -m alembic revision -m "$$M"
 
+bench: $(STAMP) ## measure the cold start beside a bare app and alembic (minutes; bench/results)
+	@exec $(PYTHON) -m bench.cold_start
+
 vercel-build: $(STAMP) ## build as Vercel does, and run what comes out (needs npm; downloads 360 MB once)
 	@exec $(PYTHON) -m pytest -n 0 --vercel-build tests/journeys/test_vercel_build.py $(ARGS)
 

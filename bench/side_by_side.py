@@ -16,8 +16,8 @@ class Comparison:
     other: str
     ours_s: list[float]
     others_s: list[float]
-    at_most: float
-    """The goal: how many times as long as the other one ours may take."""
+    at_most: float | None
+    """The goal: how many times as long as the other one ours may take; None where nothing is promised."""
 
     @property
     def ratio(self) -> float:
@@ -25,12 +25,14 @@ class Comparison:
         return statistics.median(self.ours_s) / statistics.median(self.others_s)
 
     @property
-    def reaches_its_goal(self) -> bool:
-        """Whether the medians do."""
-        return self.ratio <= self.at_most
+    def verdict(self) -> str:
+        """Whether the medians reach the goal, in words."""
+        if self.at_most is None:
+            return "no goal"
+        return f"{'reaches' if self.ratio <= self.at_most else 'misses'} at most {self.at_most:g}"
 
 
-def compare(what: str, ours: Measure, other: str, others: Measure, *, at_most: float, times: int) -> Comparison:
+def compare(what: str, ours: Measure, other: str, others: Measure, *, at_most: float | None, times: int) -> Comparison:
     """Measure both, in turn: `times` times, and once before that for what only the first time costs."""
     ours(), others()
     pairs = [(ours(), others()) for _ in range(times)]
