@@ -32,7 +32,7 @@ async def livez():
 """
 
 
-def main(times: int = 9, revisions: int = 100) -> None:
+def main(times: int = 15, revisions: int = 100) -> None:
     """Measure, print, and write bench/results/cold_start.md."""
     with (
         tempfile.TemporaryDirectory(prefix="bench-") as folder,

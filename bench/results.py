@@ -7,22 +7,23 @@ from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
-from bench.side_by_side import Comparison
+from bench.side_by_side import Comparison, Took
 
 FOLDER = Path(__file__).parent / "results"
 
 
 def table(comparisons: Iterable[Comparison]) -> str:
     """A Markdown table: medians, with the fastest and the slowest beside them, and their ratio."""
-    head = "| what | ours | beside it | takes | ratio | goal |\n|---|---|---|---|---|---|\n"
+    head = "| what | ours | beside it | takes | ratio | of processor time | goal |\n|---|---|---|---|---|---|---|\n"
     return head + "".join(
-        f"| {each.what} | {_spread(each.ours_s)} | {each.other} | {_spread(each.others_s)} "
-        f"| {each.ratio:.2f} | {each.verdict} |\n"
+        f"| {each.what} | {_spread(each.ours)} | {each.other} | {_spread(each.others)} "
+        f"| {each.ratio:.2f} | {each.cpu_ratio:.2f} | {each.verdict} |\n"
         for each in comparisons
     )
 
 
-def _spread(seconds: list[float]) -> str:
+def _spread(took: list[Took]) -> str:
+    seconds = [each.wall_s for each in took]
     return f"{statistics.median(seconds):.2f} s ({min(seconds):.2f}–{max(seconds):.2f})"
 
 
