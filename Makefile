@@ -7,10 +7,10 @@ STAMP := .venv/.installed
 UV := UV_PROJECT_ENVIRONMENT=.venv UV_PYTHON=$(PYTHON) PATH="$(CURDIR)/.venv/bin:$$PATH" uv
 
 .DEFAULT_GOAL := help
-.PHONY: help dev test check fix revision
+.PHONY: help dev test check fix revision bench vercel-build
 
 help:
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # `exec`: no shell stands between make and the server, so the signal that ends make ends the server.
 dev: $(STAMP) ## run the endpoint here, with a database of its own (PORT=8001, DATA=folder)
@@ -36,6 +36,12 @@ fix: $(STAMP) ## repair what ruff can repair, and format
 revision: $(STAMP) ## write a new migration (M="add email")
 	@if [ -z "$$M" ]; then echo 'What does it do? make revision M="add email"' >&2; exit 1; fi
 	@exec $(PYTHON) -m alembic revision -m "$$M"
+
+bench: $(STAMP) ## measure the cold start beside a bare app and alembic (minutes; bench/results)
+	@exec $(PYTHON) -m bench.cold_start
+
+vercel-build: $(STAMP) ## build as Vercel does, and run what comes out (needs npm; downloads 360 MB once)
+	@exec $(PYTHON) -m pytest -n 0 --vercel-build tests/journeys/test_vercel_build.py $(ARGS)
 
 
 # --- .venv -----------------------------------------------------------------------------------------------------------

@@ -24,6 +24,13 @@ def to_stderr_if_nobody_listens() -> None:
         _logger.addHandler(handler)
 
 
+def leave_runs_to_our_events() -> None:
+    """Keep Alembic from telling a run a second time, in prose, where a platform listens to everything from INFO on."""
+    alembic = logging.getLogger("alembic")
+    if alembic.level == logging.NOTSET:
+        alembic.setLevel(logging.WARNING)
+
+
 def event(name: str, **fields: Any) -> None:  # noqa: ANN401 – whatever JSON can say
     """Log one event; `fields` must hold no secret, since none is looked for here."""
     at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -22,7 +22,8 @@ RunState = Literal["running", "ended", "lost"]
 class Report(BaseModel):
     """A part of an answer. Frozen: an answer is a fact."""
 
-    model_config = ConfigDict(frozen=True, populate_by_name=True)
+    # defer_build: most calls make few of these, and a cold start would wait for the validators of all.
+    model_config = ConfigDict(frozen=True, populate_by_name=True, defer_build=True)
 
 
 class Deployment(Report):

@@ -17,17 +17,20 @@ from tests.workflows import Repository
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Options of tests/journeys/test_soak.py."""
+    """Options of tests/journeys/test_soak.py and test_vercel_build.py."""
     parser.addoption("--soak-seconds", type=float, default=40, help="how long the soak goes on, in seconds")
     parser.addoption("--soak-seed", type=int, help="the seed that a failed soak has told, to repeat its faults")
+    parser.addoption(
+        "--vercel-build", action="store_true", help="build with Vercel's CLI, which is downloaded (360 MB)"
+    )
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """What a soak has gone through, though it passed, and its seed."""
+    """Figures of tests that passed: what a soak has gone through, and its seed; how large the function is."""
     for report in terminalreporter.getreports("passed"):
         for name, value in report.user_properties:
-            if name == "soak":
-                terminalreporter.write_line(f"soak: {value}")
+            if name in {"soak", "bundle", "build"}:
+                terminalreporter.write_line(f"{name}: {value}")
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ import sys
 import uvicorn
 
 from app.main import app
-from app.migrator import run, status  # noqa: F401 – what the first request would import
+from app.migrator import run, status, watch  # noqa: F401 – what the first requests would import
 
 
 def main(ports: list[int], *, on_demand: bool) -> None:

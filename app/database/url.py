@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import unquote
 
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
-
-from app.database import providers
+from app.database import connection_string, providers
+from app.database.connection_string import Parts
 from app.database.providers import Pooled
 from app.errors import NotConfigured
 from app.settings import DATABASE_VARIABLES, Settings, variable
@@ -88,8 +86,8 @@ def database(settings: Settings) -> Database:
     if providers.is_for_prisma_only(text):
         raise providers.for_prisma_only(settings.database_variable, settings.connection_strings)
     try:
-        url = make_url(text)
-    except (ArgumentError, ValueError):
+        url = connection_string.parts(text)
+    except ValueError:
         raise _unusable("it is not of the form postgresql://user:password@host:5432/database") from None
     if url.drivername not in _SCHEMES:
         raise _unusable("it must begin with postgresql://")
@@ -97,14 +95,14 @@ def database(settings: Settings) -> Database:
         raise _unusable("an @ inside the password must be written as %40")
 
     # What stands in the query wins, as in libpq: Cloud SQL has `user:password@localhost/shop?host=/cloudsql/…`.
-    query = {key: value[-1] if isinstance(value, tuple) else value for key, value in url.query.items()}
+    query = url.query
     written_host, written_port = several or (url.host, url.port)
     host, port = _hosts(query.get("host") or unquote(written_host or ""), query.get("port") or written_port)
     return Database(
         host=host,
         port=port,
         user=query.get("user") or url.username or None,
-        password=query.get("password") or (str(url.password) if url.password else None),
+        password=query.get("password") or url.password or None,
         name=query.get("dbname") or url.database or None,
         ssl=_ssl(query.get("sslmode"), settings.ssl_root_cert or query.get("sslrootcert"), host),
         connect_timeout_s=_seconds(query.get("connect_timeout"), settings.connect_timeout),
@@ -123,14 +121,14 @@ def _unusable(why: str) -> NotConfigured:
     )
 
 
-def _has_a_second_at(url: URL, text: str) -> bool:
+def _has_a_second_at(url: Parts, text: str) -> bool:
     """Whether what follows the first @ is the rest of a password, which would be quoted as an unknown host or name."""
     place, _, query = text.partition("://")[2].partition("@")[2].partition("?")
     return bool(url.username or url.password) and "@" in place + query.partition("=")[0]
 
 
 def _without_several_hosts(text: str) -> tuple[str, tuple[str, str] | None]:
-    """Take libpq's `host:port,host:port` out of a connection string, which SQLAlchemy's parser does not know."""
+    """Take libpq's `host:port,host:port` out of a connection string, which the grammar of URLs does not know."""
     found = _SEVERAL_HOSTS.fullmatch(text)
     if found is None:
         return text, None

@@ -77,14 +77,20 @@ def insist_on_writes(facts: Facts) -> None:
         raise ReadOnlyDatabase("This database is set to take no writes (default_transaction_read_only).")
 
 
+def is_foreign(facts: Facts, settings: Settings) -> bool:
+    """Whether the database belongs to another environment than this deployment, as far as both are known."""
+    ours, theirs = settings.deployment.environment, facts.environment
+    return bool(ours and theirs) and str(ours).casefold() != str(theirs).casefold()
+
+
 def insist_on_environment(facts: Facts, settings: Settings) -> None:
     """See that the database belongs to this deployment's environment, as far as both are known.
 
     Raises:
         WrongEnvironment: It belongs to another.
     """
-    ours, theirs = settings.deployment.environment, facts.environment
-    if ours and theirs and ours.lower() != theirs.lower():
+    if is_foreign(facts, settings):
+        ours, theirs = settings.deployment.environment, facts.environment
         raise WrongEnvironment(
             f"The database belongs to `{theirs}`, and this deployment is `{ours}`.",
             database_environment=theirs,

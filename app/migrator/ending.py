@@ -13,7 +13,7 @@ from app.errors import (
     StatementTimeout,
     TimeBudgetExhausted,
 )
-from app.migrator import cause, revisions
+from app.migrator import cause, glance
 from app.migrator.work import PASSING, Work
 from app.problem import Problem
 from app.report import Revision
@@ -69,7 +69,7 @@ def problem(work: Work, error: BaseException) -> Problem:
                 **members,
             )
         case _:
-            place = cause.place(error, revisions.folder(work.settings.script_location))
+            place = cause.place(error, glance.folder(work.settings.script_location))
             return _failure(where, words, rolled_back=rolled_back, sqlstate=code, where=place, **members)
 
 

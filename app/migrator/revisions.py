@@ -20,11 +20,9 @@ from alembic.util import CommandError
 from sqlalchemy import Connection
 
 from app.errors import InternalError, MultipleHeads, NotConfigured, UnknownTarget
+from app.migrator.glance import PROJECT, folder
 from app.redaction import redacted
 from app.report import Revision
-
-PROJECT = Path(__file__).parents[2]
-"""Where pyproject.toml and the user's migrations are: on Vercel the function's root."""
 
 _one_at_a_time = threading.Lock()
 """Alembic's `op` and `context` are global to the process; two upgrades at once would mix them up."""
@@ -194,11 +192,6 @@ def run_options(onlooker: Onlooker, others: Any = None) -> dict[str, Any]:  # no
 
     theirs = tuple(others) if isinstance(others, list | tuple | set) else (others,) if others else ()
     return {"transaction_per_migration": True, "on_version_apply": (*theirs, on_version_apply)}
-
-
-def folder(script_location: str) -> Path:
-    """Where the revisions are; a relative `script_location` starts at the project's root."""
-    return PROJECT / script_location
 
 
 _load = functools.cache(History)

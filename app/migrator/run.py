@@ -4,17 +4,22 @@ take the turn → look → take the lock → end what is left of dead runs → l
 → work → read back → put its end on record → give the lock back → answer
 """
 
+import asyncio
+from typing import TYPE_CHECKING
+
 from app.database import connection, url
 from app.database.catalog import Facts
 from app.database.connection import Session
 from app.errors import HistoryMismatch, LockHeld, WrongEnvironment
-from app.migrator import condition, revisions, status
+from app.migrator import condition, glance, status
 from app.migrator.call import Call
-from app.migrator.revisions import History
 from app.migrator.runner import Runner
 from app.migrator.turn import Turn
 from app.report import Emit, Revision, Run
 from app.settings import Settings
+
+if TYPE_CHECKING:
+    from app.migrator.revisions import History
 
 
 async def migrate(call: Call, settings: Settings, *, turn: Turn, emit: Emit) -> Run:
@@ -26,7 +31,9 @@ async def migrate(call: Call, settings: Settings, *, turn: Turn, emit: Emit) -> 
         StillRunning, IdempotencyKeyReused, Replayed: An earlier call had the same Idempotency-Key.
         RunStopped, DatabaseUnavailable: A run began; the problem carries run_id, applied and remaining.
     """
-    history = await revisions.loaded(settings.script_location)
+    if (answer := await _at_a_glance(call, settings, turn=turn, emit=emit)) is not None:
+        return answer
+    history = await _history(settings)
     runner = Runner(call, settings, url.database(settings), turn=turn, emit=emit, heads=history.heads)
     upgrade = _Upgrade(call, settings, history, runner)
     try:
@@ -66,7 +73,7 @@ async def migrate(call: Call, settings: Settings, *, turn: Turn, emit: Emit) -> 
 class _Upgrade:
     """What an upgrade is to do, which each look at the database may change."""
 
-    def __init__(self, call: Call, settings: Settings, history: History, runner: Runner) -> None:
+    def __init__(self, call: Call, settings: Settings, history: "History", runner: Runner) -> None:
         self.pending: list[Revision] = []
         self._call = call
         self._settings = settings
@@ -87,15 +94,43 @@ class _Upgrade:
         if mismatch is not None:
             raise mismatch
         self.pending = self._history.pending(facts.heads, self._call.target)
-        if self.pending:
-            return None
-        answer = self._runner.up_to_date(facts)
-        await self._runner.record.keeps(control, facts, answer)
-        await self._runner.record.binds(control, facts)
-        return answer
+        return None if self.pending else await self._runner.nothing_to_do(control, facts)
 
     def missing(self, after: Facts) -> list[Revision]:
         """What the database lacks after the work."""
         if all(map(self._history.knows, after.heads)):
             return self._history.pending(after.heads, self._call.target)
         return self.pending  # a run that has lost its lock may find what another deployment's has done meanwhile
+
+
+async def _at_a_glance(call: Call, settings: Settings, *, turn: Turn, emit: Emit) -> Run | None:
+    """Answer that nothing is to be done, if that can be said without Alembic, as the first call of a cold function can.
+
+    Raises:
+        NotConfigured, DatabaseUnavailable: as `migrate` does.
+    """
+    if status.alembic_is_loaded() or turn.glances or call.idempotency_key is not None:
+        return None
+    turn.glances = True  # one at a time: those who call meanwhile must not open a connection each
+    try:
+        seen = await glance.at(settings.script_location)
+        if not seen.answers(call.target):
+            return None
+        runner = Runner(call, settings, url.database(settings), turn=turn, emit=emit)
+        async with connection.session(runner.database) as session:
+            facts = await runner.look(session)
+            if facts.heads != (seen.head,) or condition.is_foreign(facts, settings):
+                return None
+            return await runner.nothing_to_do(session, facts)
+    finally:
+        turn.glances = False
+
+
+async def _history(settings: Settings) -> "History":
+    """The deployment's history, once all that a run needs is imported; in a thread, since that takes a while."""
+
+    def load() -> None:
+        from app.migrator import watch  # noqa: F401 – for what importing does
+
+    await asyncio.to_thread(load)
+    return await status.history(settings)

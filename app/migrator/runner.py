@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from app.database import backends, connection, lock, pooler
 from app.database.catalog import Facts
@@ -16,14 +17,16 @@ from app.database.ledger import new_run_id
 from app.database.lock import Guard
 from app.database.url import Database
 from app.errors import DatabaseUnavailable, LockLost
-from app.migrator import condition, deadline, ending, status, story, watch
+from app.migrator import condition, deadline, status, story
 from app.migrator.call import Call
 from app.migrator.record import Record
 from app.migrator.turn import Turn, held
-from app.migrator.work import Apply, Work
 from app.problem import Problem
 from app.report import Answered, Emit, Event, PoolMode, Reached, Revision, Run, Waited
 from app.settings import Settings
+
+if TYPE_CHECKING:
+    from app.migrator.work import Apply, Work
 
 _FIRST_POLL_S, _LONGEST_POLL_S = 0.1, 1.0
 _LEAST_TO_CONNECT_S, _LEAST_TO_READ_BACK_S = 0.5, 0.5
@@ -108,7 +111,7 @@ class Runner:
 
     async def carries_out(
         self,
-        apply: Apply,
+        apply: "Apply",
         *,
         guard: Guard,
         before: Facts,
@@ -129,6 +132,9 @@ class Runner:
         Raises:
             Problem: What ended the run before its target; it is on record.
         """
+        from app.migrator import ending, watch  # they bring SQLAlchemy, and most calls find nothing to do
+        from app.migrator.work import Work
+
         work = Work(
             run_id=self.run_id,
             database=self.database,
@@ -185,9 +191,11 @@ class Runner:
         return answer
 
     async def _believes(
-        self, fresh: Session, work: Work, problem: Problem | None, after: Facts, missing: list[Revision]
+        self, fresh: Session, work: "Work", problem: Problem | None, after: Facts, missing: list[Revision]
     ) -> Problem | None:
         """What the run's end is, now that the database has been read back."""
+        from app.migrator import ending  # as above
+
         if problem is None:
             return ending.not_applied(work, missing) if missing else None
         was_to_end = False
@@ -212,12 +220,15 @@ class Runner:
         self._tell(Event("run.refused", {"problem": refusal.slug, "detail": refusal.detail}))
         await self.record.refused(self.database, refusal, self._turn.to_record_a_refusal())
 
-    def up_to_date(self, facts: Facts) -> Run:
+    async def nothing_to_do(self, control: Session, facts: Facts) -> Run:
         """The answer when nothing was left to do."""
         self._warn(*self._conditions(facts))
-        return self._answer(facts, facts, outcome="up_to_date")
+        answer = self._answer(facts, facts, outcome="up_to_date")
+        await self.record.keeps(control, facts, answer)
+        await self.record.binds(control, facts)
+        return answer
 
-    def _answer(self, before: Facts, after: Facts, *, outcome: Answered, work: Work | None = None) -> Run:
+    def _answer(self, before: Facts, after: Facts, *, outcome: Answered, work: "Work | None" = None) -> Run:
         return Run(
             outcome=outcome,
             run_id=self.run_id if work else None,

@@ -4,16 +4,19 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from app.database import backends, connection, lock, url
 from app.database.catalog import Facts
 from app.database.connection import Session
 from app.errors import LockLost, NotFound, RunEnded
-from app.migrator import revisions, status, story
-from app.migrator.revisions import History
+from app.migrator import status, story
 from app.report import Event, RunInDetail, Runs
 from app.settings import Settings
+
+if TYPE_CHECKING:
+    from app.migrator.revisions import History
 
 _LOOK_EVERY_S = 0.5
 _LOST_AFTER = 3
@@ -56,7 +59,7 @@ async def _detail(control: Session, settings: Settings, facts: Facts, run_id: UU
     revision = holder.revision
     if revision is not None:
         # PostgreSQL has cut a long one, as it is part of a name.
-        history = await revisions.loaded(settings.script_location)
+        history = await status.history(settings)
         revision = history.completed(revision)
     return RunInDetail(
         **dict(recorded), state="running", revision=revision, progress=holder.progress, index_build=build
@@ -104,7 +107,7 @@ async def events(settings: Settings, run_id: UUID, *, until: datetime | None) ->
     Raises:
         NotFound: The ledger has no run of this id; before the first event.
     """
-    history = await revisions.loaded(settings.script_location)
+    history = await status.history(settings)
     follower = _Follower(history)
     async with connection.session(url.database(settings)) as control:
         facts = await status.look(control, settings)
@@ -120,7 +123,7 @@ async def events(settings: Settings, run_id: UUID, *, until: datetime | None) ->
 class _Follower:
     """Tells of a run what has not been told yet."""
 
-    def __init__(self, history: History) -> None:
+    def __init__(self, history: "History") -> None:
         self.has_told_the_end = False
         self._history = history
         self._applied = 0

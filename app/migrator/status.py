@@ -1,8 +1,10 @@
 """How the database and the deployment stand to each other."""
 
+import asyncio
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from app import report
 from app.database import catalog, connection, lock, pooler, url
@@ -10,10 +12,12 @@ from app.database.catalog import Facts
 from app.database.connection import Session
 from app.database.ledger import Ledger
 from app.errors import DatabaseAhead, Diverged, HistoryMismatch
-from app.migrator import condition, revisions
-from app.migrator.revisions import History
+from app.migrator import condition
 from app.report import Revision, State, Status
 from app.settings import Settings
+
+if TYPE_CHECKING:
+    from app.migrator.revisions import History
 
 _RUNS_IN_STATUS = 5
 _VERDICTS: dict[State, Literal["pass", "warn", "fail"]] = {
@@ -26,6 +30,27 @@ _VERDICTS: dict[State, Literal["pass", "warn", "fail"]] = {
 """What GET /health says to each state."""
 
 
+async def history(settings: Settings) -> "History":
+    """The deployment's revisions. Imports Alembic when it is first needed, in a thread, since that takes a while.
+
+    Raises:
+        NotConfigured: A revision's file cannot be imported, or the chain is broken.
+    """
+
+    def load() -> None:
+        from app.migrator import revisions  # noqa: F401 – for what importing does: SQLAlchemy, Alembic
+
+    await asyncio.to_thread(load)
+    from app.migrator import revisions
+
+    return await revisions.loaded(settings.script_location)
+
+
+def alembic_is_loaded() -> bool:
+    """Whether it has been needed in this process, and knows the history by heart."""
+    return "app.migrator.revisions" in sys.modules
+
+
 def ledger_of(settings: Settings, facts: Facts) -> Ledger:
     """The ledger that records what happens to the database of `facts`."""
     return Ledger(settings.ledger_schema, facts.version_table)
@@ -36,7 +61,7 @@ async def look(control: Session, settings: Settings) -> Facts:
     return await catalog.look(control, ledger_schema=settings.ledger_schema)
 
 
-async def mismatch(control: Session, settings: Settings, history: History, facts: Facts) -> HistoryMismatch | None:
+async def mismatch(control: Session, settings: Settings, history: "History", facts: Facts) -> HistoryMismatch | None:
     """Say why the database has revisions that this deployment does not know, if it has.
 
     The ledger knows what an unknown revision came after. Where that leads to everything this deployment
@@ -60,7 +85,7 @@ async def mismatch(control: Session, settings: Settings, history: History, facts
 
 
 def _known_ancestors(
-    heads: tuple[str, ...], parents: Mapping[str, tuple[str, ...]], history: History
+    heads: tuple[str, ...], parents: Mapping[str, tuple[str, ...]], history: "History"
 ) -> tuple[str, ...]:
     found: set[str] = set()
     seen: set[str] = set()
@@ -87,7 +112,7 @@ class Standing:
     """Empty where the two do not fit together."""
 
 
-async def standing(control: Session, settings: Settings, history: History) -> Standing:
+async def standing(control: Session, settings: Settings, history: "History") -> Standing:
     """Look at the database and compare it with the deployment."""
     facts = await look(control, settings)
     match await mismatch(control, settings, history, facts):
@@ -108,10 +133,10 @@ async def status(settings: Settings, *, request_id: str) -> Status:
         NotConfigured: There is no usable connection string or history.
         DatabaseUnavailable: or one of its children.
     """
-    history = await revisions.loaded(settings.script_location)
+    known = await history(settings)
     where = url.database(settings)
     async with connection.session(where) as control:
-        found = await standing(control, settings, history)
+        found = await standing(control, settings, known)
         facts = found.facts
         lock_key = lock.key(facts.version_table)
         holder = await lock.holder(control, lock_key)
@@ -121,7 +146,7 @@ async def status(settings: Settings, *, request_id: str) -> Status:
     return Status(
         state=found.state,
         current=list(facts.heads),
-        heads=list(history.heads),
+        heads=list(known.heads),
         pending=found.pending,
         lock=report.Lock(key=lock_key, held=holder is not None, holder=holder),
         runs=runs,
@@ -147,10 +172,10 @@ async def health(settings: Settings) -> report.Health:
         NotConfigured: There is no usable connection string or history.
         DatabaseUnavailable: or one of its children.
     """
-    history = await revisions.loaded(settings.script_location)
+    known = await history(settings)
     # A monitor asks again by itself, and is told at once.
     async with connection.session(url.database(settings), patient=False) as control:
-        found = await standing(control, settings, history)
+        found = await standing(control, settings, known)
         broken = await condition.broken_indexes(control, settings, found.facts)
     verdict = _VERDICTS[found.state]
     return report.Health(

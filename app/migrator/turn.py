@@ -20,6 +20,8 @@ class Turn:
     def __init__(self) -> None:
         self.holder: Callable[[], Holder | None] = _nobody
         """Tells who holds the database's lock, as far as is known here: a run of ours, or one elsewhere."""
+        self.glances = False
+        """Whether somebody looks, without the turn, if there is anything to do at all."""
         self._lock = asyncio.Lock()
         self._work: asyncio.Future[BaseException | None] | None = None
         self._recording = asyncio.Lock()

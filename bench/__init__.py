@@ -1,0 +1,1 @@
+"""Benchmarks: what this service promises about time, measured beside what one would do without it."""
