@@ -98,6 +98,17 @@ class Shim:
             **options,
         )
 
+    @contextmanager
+    def stream(self, path: str, *, headers: dict[str, str], invocation: str) -> Iterator[httpx.Response]:
+        """POST, and read the answer as it comes; leaving hangs up."""
+        internal = {
+            "x-vercel-internal-invocation-id": invocation,
+            "x-vercel-internal-request-id": str(next(self._invocations)),
+        }
+        url = f"http://127.0.0.1:{self.port}{path}"
+        with httpx.stream("POST", url, headers=headers | internal, timeout=60) as answer:
+            yield answer
+
     def ended(self, invocation: str) -> bool:
         """Whether the shim has reported the end of the invocation, after which a function may be frozen."""
         return any(said["context"]["invocationId"] == invocation for said in self.said("end"))

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from tests import shim
+from tests import gate, shim
 from tests.conftest import WriteHistory
 from tests.servers import APPLY, READ, Database, environment, until
 from tests.shim import Shim
@@ -167,3 +167,35 @@ def test_a_background_task_keeps_its_invocation_alive_and_a_bare_task_does_not(t
             if message["type"] in {"log", "end"} and message["payload"]["context"]["invocationId"] == "awaited"
         ]
         assert kinds == ["log", "end"]
+
+
+def test_an_invocation_lasts_as_long_as_the_run_that_it_was_answered_early_for(
+    write_history: WriteHistory, database: Database
+) -> None:
+    with shim.function(environment(database, script_location=write_history(a1=gate.WAITS))) as function:
+        with gate.shut(database):
+            answer = function.post("/migrate", headers={**APPLY, "Prefer": "respond-async"}, invocation="early")
+            assert answer.status_code == 202, answer.text
+            location = answer.headers["location"]
+            assert function.get(location, headers=READ).json()["state"] == "running"
+            assert not function.ended("early")
+        until(lambda: function.ended("early"), what="the end of the invocation")
+        assert function.get(location, headers=READ).json()["outcome"] == "upgraded"
+        assert of_the_service(function, "early")[-1]["event"] == "run.ended"
+
+
+def test_an_invocation_lasts_as_long_as_the_run_whose_caller_has_hung_up(
+    write_history: WriteHistory, database: Database
+) -> None:
+    with shim.function(environment(database, script_location=write_history(a1=gate.WAITS))) as function:
+        with gate.shut(database):
+            headers = {**APPLY, "Accept": "application/x-ndjson"}
+            with function.stream("/migrate", headers=headers, invocation="hung up") as answer:
+                assert json.loads(next(answer.iter_lines()))["event"] == "run"
+            until(lambda: database.is_locked, what="the run")
+            assert function.get("/livez").status_code == 200
+            assert not function.ended("hung up")
+        until(lambda: function.ended("hung up"), what="the end of the invocation")
+        (run,) = function.get("/runs", headers=READ).json()["runs"]
+        assert run["outcome"] == "upgraded"
+        assert of_the_service(function, "hung up")[-1]["event"] == "run.ended"
