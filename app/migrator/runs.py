@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from app.database import backends, connection, lock, url
@@ -51,19 +51,17 @@ async def _detail(control: Session, settings: Settings, facts: Facts, run_id: UU
     recorded = await status.ledger_of(settings, facts).run(control, run_id) if facts.ledger_exists else None
     if recorded is None:
         raise NotFound(f"The ledger has no run {run_id}.", hint="GET /runs lists the runs.")
+    found = RunInDetail(**dict(recorded), state="ended", revision=None, progress=None, index_build=None)
     if recorded.outcome != "running":
-        return RunInDetail(**dict(recorded), state="ended", revision=None, progress=None, index_build=None)
+        return found
     if holder is None or holder.run_id not in (run_id, None):  # None: another role's, which ours may not see
-        return RunInDetail(**dict(recorded), state="lost", revision=None, progress=None, index_build=None)
-    build = await backends.index_build(control, run_id)
-    revision = holder.revision
-    if revision is not None:
+        return found.model_copy(update={"state": "lost"})
+    live: dict[str, Any] = {"state": "running", "progress": holder.progress}
+    live["index_build"] = await backends.index_build(control, run_id)
+    if holder.revision is not None:
         # PostgreSQL has cut a long one, as it is part of a name.
-        history = await status.history(settings)
-        revision = history.completed(revision)
-    return RunInDetail(
-        **dict(recorded), state="running", revision=revision, progress=holder.progress, index_build=build
-    )
+        live["revision"] = (await status.history(settings)).completed(holder.revision)
+    return found.model_copy(update=live)
 
 
 async def cancel(settings: Settings, run_id: UUID) -> RunInDetail:
@@ -111,11 +109,10 @@ async def events(settings: Settings, run_id: UUID, *, until: datetime | None) ->
     follower = _Follower(history)
     async with connection.session(url.database(settings)) as control:
         facts = await status.look(control, settings)
-        while until is None or datetime.now(UTC) < until - timedelta(seconds=_MARGIN_S):
-            found = await _detail(control, settings, facts, run_id)
-            for event in follower.news(found):
+        while True:
+            for event in follower.news(await _detail(control, settings, facts, run_id)):
                 yield event
-            if follower.has_told_the_end:
+            if follower.has_told_the_end or (until and until - datetime.now(UTC) < timedelta(seconds=_MARGIN_S)):
                 return
             await asyncio.sleep(_LOOK_EVERY_S)
 
