@@ -36,11 +36,10 @@ def begun(
 
 @pytest.mark.parametrize("where", ["here", "there"])
 def test_a_statement_that_runs_is_cancelled_and_rolled_back(
-    serve: Callable[..., Service], write_history: WriteHistory, on: Database, database: Database, where: str
+    serve_many: Callable[..., list[Service]], write_history: WriteHistory, on: Database, database: Database, where: str
 ) -> None:
-    history = write_history(**SLEEPS)
-    service = serve(history, on=on)
-    other = serve(history, on=on) if where == "there" else service
+    service, other = serve_many(2, write_history(**SLEEPS), on=on)
+    other = other if where == "there" else service
     with ThreadPoolExecutor() as threads:
         call, location = begun(service, database, revision="b2", threads=threads)
         answer = cancel(other, location)

@@ -206,10 +206,9 @@ def test_warnings_are_events_of_their_own(
 
 @pytest.mark.parametrize("medium", [NDJSON, SSE])
 def test_a_run_can_be_followed_from_another_instance(
-    serve: Callable[..., Service], write_history: WriteHistory, database: Database, medium: str
+    serve_many: Callable[..., list[Service]], write_history: WriteHistory, database: Database, medium: str
 ) -> None:
-    history = write_history(**THREE)
-    here, there = serve(history), serve(history)
+    here, there = serve_many(2, write_history(**THREE))
     problem(there.get("/runs/0198c1f0-0000-7000-8000-000000000000/events"), "not-found", 404)
     with gate.shut(database):
         location = post(here, Prefer="respond-async").headers["location"]
@@ -227,11 +226,9 @@ def test_a_run_can_be_followed_from_another_instance(
 
 
 def test_a_run_whose_function_died_is_told_as_lost(
-    serve: Callable[..., Service], write_history: WriteHistory, database: Database
+    serve_many: Callable[..., list[Service]], write_history: WriteHistory, database: Database
 ) -> None:
-    history = write_history(**THREE)
-    here, there = serve(history), serve(history)
-    assert there.get("/status", timeout=60).status_code == 200  # what it imports is imported
+    here, there = serve_many(2, write_history(**THREE))
     with gate.shut(database):
         location = post(here, Prefer="respond-async").headers["location"]
         here.signal(signal.SIGKILL)

@@ -132,10 +132,9 @@ async def test_a_run_that_still_goes_on_is_a_409_that_says_where_it_is(
 
 
 def test_it_is_a_409_in_another_instance_too(
-    serve: Callable[..., Service], write_history: WriteHistory, database: Database
+    serve_many: Callable[..., list[Service]], write_history: WriteHistory, database: Database
 ) -> None:
-    history = write_history(**SLOW)
-    here, there = serve(history), serve(history)
+    here, there = serve_many(2, write_history(**SLOW))
     headers = {**APPLY, "Idempotency-Key": KEY}
     with ThreadPoolExecutor() as threads:
         with gate.shut(database):
