@@ -5,6 +5,9 @@ import sys
 
 import pytest
 
+from app import main, settings
+from app.settings import Settings
+from app.web import hooks
 from tests import servers
 
 LARGEST = 310
@@ -27,6 +30,21 @@ def test_the_function_loads_no_database_library_before_one_is_needed() -> None:
     loaded = in_a_fresh_python("import sys, api.index; print(*sys.modules)").split()
     assert "fastapi" in loaded
     assert not {"sqlalchemy", "alembic", "asyncpg", "uvicorn", "rich", "pydantic.v1"} & set(loaded)
+    assert not {"pydantic_settings", "app.settings", "app.web.hooks"} & set(loaded)
+
+
+@pytest.mark.parametrize("variable", main._MAKE_ROUTES)
+def test_a_variable_that_makes_routes_is_read_at_once(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    assert callable(main.of_the_environment())
+    monkeypatch.setenv(variable.lower(), "")
+    assert callable(main.of_the_environment())
+    monkeypatch.setenv(variable.lower(), "true" if variable == "MIGRATION_DOCS" else f"secret-of-{variable}")
+    assert isinstance(main.of_the_environment(), Settings)
+
+
+def test_the_variables_that_make_routes_are_those_of_the_settings() -> None:
+    made = {settings.variable(sender.setting) for sender in hooks.SENDERS} | {settings.variable("docs")}
+    assert set(main._MAKE_ROUTES) == made
 
 
 def test_what_the_function_goes_without_can_still_be_imported() -> None:

@@ -4,10 +4,12 @@ import hashlib
 import hmac
 import re
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from app.errors import InsufficientScope, NotConfigured, Unauthenticated
-from app.settings import Settings, variable
+
+if TYPE_CHECKING:
+    from app.settings import Settings
 
 Scope = Literal["apply", "read"]
 
@@ -66,10 +68,12 @@ def _is_among(digest: bytes, entries: tuple[bytes, ...]) -> bool:
     return sum(hmac.compare_digest(digest, entry) for entry in entries) > 0
 
 
-def keys(configuration: Settings | NotConfigured) -> Keys | NotConfigured:
+def keys(configuration: "Settings | NotConfigured") -> Keys | NotConfigured:
     """The keys of the configuration, or the problem that says which variable to set."""
     if isinstance(configuration, NotConfigured):
         return configuration
+    from app.settings import variable  # loaded with the configuration, and not before
+
     apply, read = configuration.api_key, configuration.read_key
     try:
         found = Keys(

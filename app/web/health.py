@@ -1,7 +1,7 @@
 """The routes for monitors: GET and HEAD /health and /livez, which need no key."""
 
 import asyncio
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
@@ -9,9 +9,11 @@ from fastapi.responses import JSONResponse
 from app.errors import InsufficientScope, InvalidRequest, NotConfigured, Unauthenticated
 from app.problem import Problem
 from app.report import Health
-from app.settings import Settings
 from app.web.house import house, migrator_imported
 from app.web.problems import HEADERS, documented, request_id
+
+if TYPE_CHECKING:
+    from app.settings import Settings
 
 router = APIRouter()
 
@@ -22,7 +24,7 @@ class Look:
     def __init__(self) -> None:
         self._under_way: asyncio.Task[Health] | None = None
 
-    async def at(self, settings: Settings) -> Health:
+    async def at(self, settings: "Settings") -> Health:
         """Look, or wait for the look that is under way.
 
         Raises:
@@ -33,7 +35,7 @@ class Look:
         # A caller who hangs up must not end the look of the others.
         return await asyncio.shield(self._under_way)
 
-    async def _look(self, settings: Settings) -> Health:
+    async def _look(self, settings: "Settings") -> Health:
         await migrator_imported()
         from app.migrator import status
 

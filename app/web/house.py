@@ -2,9 +2,10 @@
 
 import asyncio
 import dataclasses
-from collections.abc import Coroutine
+import functools
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPBearer
@@ -24,29 +25,41 @@ from app.migrator.deadline import InvocationEnds
 from app.migrator.turn import Turn
 from app.migrator.under_way import UnderWay
 from app.report import Emit, Event, Run
-from app.settings import Settings
 from app.web import auth
 from app.web.auth import Caller, Keys
+
+if TYPE_CHECKING:
+    from app.settings import Settings
 
 KEYED = (Unauthenticated, NotConfigured)
 DATABASE = (DatabaseUnavailable, TlsFailed, DatabaseAuthFailed, PermissionDenied, ReadOnlyDatabase)
 """What the routes may answer that need a key, and the database."""
 
 
-@dataclass(slots=True)
+type ReadConfiguration = Callable[[], "Settings | NotConfigured"]
+"""Reads the configuration; called once."""
+
+
+@dataclass
 class House:
     """One per application. What could not be configured is the problem that says so."""
 
-    configuration: Settings | NotConfigured
+    read_configuration: ReadConfiguration
     invocation_ends: InvocationEnds
-    keys: Keys | NotConfigured = field(init=False)
     turn: Turn = field(default_factory=Turn)
 
-    def __post_init__(self) -> None:
-        self.keys = auth.keys(self.configuration)
+    @functools.cached_property
+    def configuration(self) -> "Settings | NotConfigured":
+        """The settings, or what is wrong with them; read when they are first needed."""
+        return self.read_configuration()
+
+    @functools.cached_property
+    def keys(self) -> Keys | NotConfigured:
+        """The keys, or what is wrong with them."""
+        return auth.keys(self.configuration)
 
     @property
-    def settings(self) -> Settings:
+    def settings(self) -> "Settings":
         """The settings.
 
         Raises:
@@ -102,7 +115,7 @@ def house(request: Request) -> House:
     return found
 
 
-async def configured(request: Request) -> Settings:
+async def configured(request: Request) -> "Settings":
     """The settings, once the migrator is imported.
 
     Raises:
