@@ -129,6 +129,16 @@ class Database:
             )
         )
 
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether a run waits for its lock: it has tried in vain, and asked who holds it."""
+        return bool(
+            self.value(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
+                "AND query LIKE 'SELECT l.pid, a.application_name%'"
+            )
+        )
+
     def connect(self) -> "psycopg.Connection[tuple[Any, ...]]":
         """A connection in autocommit mode, for a test that needs to hold one."""
         return psycopg.connect(_conninfo(self.address), autocommit=True)

@@ -1,14 +1,17 @@
 """POST /runs/{id}/cancel: a run is ended on request, from any instance, and nothing of its revision stays."""
 
+import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from app.migrator import runs
 from tests import gate, servers
-from tests.conftest import WriteHistory
+from tests.conftest import MakeSettings, WriteHistory, client_of
 from tests.servers import APPLY, READ, Database, Service
 from tests.web.answers import problem
 
@@ -70,6 +73,38 @@ def test_a_run_between_two_statements_is_ended_by_its_next_transaction(
         document = problem(call.result(), "cancelled", 409)
     assert (document["revision"], document["rolled_back"]) == ("b2", True)
     assert database.value("SELECT to_regclass('b') IS NULL AND to_regclass('c') IS NULL")
+
+
+async def test_a_run_that_is_busy_with_its_own_code_is_said_to_be_about_to_end(
+    settings: MakeSettings,
+    write_history: WriteHistory,
+    database: Database,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert runs._CANCEL_FOR_S == 5
+    monkeypatch.setattr(runs, "_CANCEL_FOR_S", 0.3)
+    done = tmp_path / "done"
+    computes = f"""
+import pathlib
+end = time.monotonic() + 60
+while not pathlib.Path({str(done)!r}).exists() and time.monotonic() < end:
+    time.sleep(0.02)
+"""
+    async with client_of(settings(write_history(a1=SLEEPS["a1"] + computes))) as client:
+        call = asyncio.create_task(client.post("/migrate", headers=APPLY))
+        try:
+            async with asyncio.timeout(30):
+                while not (found := (await client.get("/runs", headers=READ)).json()["runs"]):
+                    pass  # each look gives the run a turn
+            location = f"/runs/{found[0]['run_id']}"
+            answer = await client.post(f"{location}/cancel", headers=APPLY)
+            assert (answer.status_code, answer.json()["state"]) == (202, "running"), answer.text
+            assert answer.headers["location"] == location
+        finally:
+            done.touch()
+        problem(await call, "cancelled", 409)
+    assert database.value("SELECT to_regclass('a') IS NULL")
 
 
 def test_an_index_build_is_cancelled_and_what_it_leaves_is_named(

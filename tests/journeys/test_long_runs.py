@@ -1,5 +1,6 @@
 """Long runs without holding the line: 202 and polling, event streams, hanging up."""
 
+import asyncio
 import json
 import signal
 import socket
@@ -13,6 +14,7 @@ import httpx
 import pytest
 
 from app.database import lock
+from app.main import create_app
 from app.web import stream
 from tests import gate, servers
 from tests.conftest import MakeSettings, WriteHistory, client_of
@@ -65,6 +67,7 @@ def streaming(service: Service, method: str, path: str, medium: str) -> Iterator
         assert answer.status_code == 200, answer.read()
         assert answer.headers["content-type"].partition(";")[0] == medium
         assert answer.headers["x-request-id"]
+        assert answer.headers["x-accel-buffering"] == "no"  # or nginx would collect the events
         yield parsed(medium, answer.iter_lines())
 
 
@@ -108,6 +111,9 @@ def test_a_wait_is_also_the_longest_for_the_lock(service: Service, database: Dat
         began = time.monotonic()
         problem(post(service, Prefer="wait=1"), "lock-held", 409)
         assert time.monotonic() - began < 8  # instead of the ten seconds of MIGRATION_LOCK_WAIT
+        headers = {**APPLY, "Prefer": "wait=30"}
+        at_once = httpx.post(f"{service.url}/migrate", headers=headers, json={"lock_wait_s": 0}, timeout=60)
+        assert problem(at_once, "lock-held", 409)["waited_ms"] < 10_000  # and does not make a shorter one longer
 
 
 @pytest.mark.parametrize("headers", [{"Prefer": "respond-async"}, {"Accept": NDJSON}, {"Accept": SSE}])
@@ -223,6 +229,8 @@ def test_a_run_can_be_followed_from_another_instance(
     assert dict(seen)["result"]["http_status"] == 200
     with streaming(there, "GET", f"{location}/events", medium) as events:
         assert list(events) == seen  # the same story, read when it is over
+    started = [fields["progress"] for name, fields in seen if name == "revision.started"]
+    assert started == ["1/3", "2/3", "3/3"]
 
 
 def test_a_run_whose_function_died_is_told_as_lost(
@@ -256,7 +264,67 @@ async def test_a_silent_stream_pings(
     assert names[-1] == "result"
 
 
+async def test_a_run_that_outlives_the_invocation_of_its_follower_is_not_told_to_its_end(
+    settings: MakeSettings, write_history: WriteHistory, database: Database
+) -> None:
+    history = write_history(a1="op.execute('CREATE TABLE a (id int)')")
+    ends = datetime.now(UTC) + timedelta(hours=1)
+    async with client_of(settings(history), invocation_ends=lambda: ends) as client:
+        run_id = (await client.post("/migrate", headers=APPLY)).json()["run_id"]
+        database.execute("UPDATE migration_endpoint.run SET outcome = 'running', answer = NULL, finished_at = NULL")
+        with database.connect() as held:  # as its guard would
+            key = (await client.get("/status", headers=READ)).json()["lock"]["key"]
+            held.execute(f"BEGIN; SELECT pg_advisory_xact_lock({key})".encode())
+            held.execute(f"SET LOCAL application_name = 'migrate/{run_id} b2 2/2'".encode())
+            ends = datetime.now(UTC) + timedelta(seconds=2)
+            async with asyncio.timeout(30):
+                answer = await client.get(f"/runs/{run_id}/events", headers=READ)
+    assert answer.headers["content-type"].partition(";")[0] == NDJSON  # unless the caller says otherwise
+    names = [json.loads(line)["event"] for line in answer.text.splitlines()]
+    assert names == ["run", "lock", "revision.started", "revision.applied", "revision.started"]
+
+
 # --- hanging up
+
+
+@pytest.mark.parametrize("accept", [NDJSON, SSE])
+async def test_the_invocation_of_a_caller_who_hangs_up_lasts_until_the_run_has_ended(
+    settings: MakeSettings, write_history: WriteHistory, database: Database, accept: str
+) -> None:
+    headers = {**APPLY, "Accept": accept, "Host": "test"}
+    scope: dict[str, Any] = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": "/migrate",
+        "raw_path": b"/migrate",
+        "query_string": b"",
+        "root_path": "",
+        "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
+    }
+    coming: list[dict[str, Any]] = [{"type": "http.request", "body": b"", "more_body": False}]
+    began = asyncio.Event()
+
+    async def receive() -> dict[str, Any]:
+        if coming:
+            return coming.pop()
+        await began.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        if b"revision.started" in message.get("body", b""):
+            began.set()
+
+    service = create_app(settings(write_history(**THREE)))
+    with gate.shut(database):
+        invocation = asyncio.create_task(service(scope, receive, send))
+        async with asyncio.timeout(30):
+            await began.wait()
+        await asyncio.wait({invocation}, timeout=0.5)
+        assert not invocation.done()
+    await invocation
+    assert database.value("SELECT outcome FROM migration_endpoint.run") == "upgraded"
 
 
 @pytest.mark.parametrize("accept", ["application/json", NDJSON, SSE])
@@ -272,6 +340,28 @@ def test_a_caller_who_hangs_up_does_not_stop_the_run(service: Service, database:
     servers.until(lambda: not database.is_locked, seconds=30, what="the run to end")
     (run,) = service.get("/runs").json()["runs"]
     assert (run["outcome"], run["to"]) == ("upgraded", ["c3"])
+
+
+async def test_a_server_that_ends_the_call_of_a_caller_who_hangs_up_does_not_end_the_run(
+    settings: MakeSettings, write_history: WriteHistory, database: Database
+) -> None:
+    async with client_of(settings(write_history(**THREE))) as client:
+
+        async def outcomes() -> list[str]:
+            runs = (await client.get("/runs", headers=READ)).json()["runs"]
+            return [run["outcome"] for run in runs]
+
+        with gate.shut(database):
+            call = asyncio.create_task(client.post("/migrate", headers=APPLY))
+            while not await outcomes():
+                pass  # each look gives the run a turn
+            call.cancel()
+            await asyncio.wait({call})
+            assert call.cancelled()
+        async with asyncio.timeout(30):
+            while await outcomes() == ["running"]:
+                pass
+        assert await outcomes() == ["upgraded"]
 
 
 # --- an index build

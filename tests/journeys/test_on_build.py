@@ -108,9 +108,8 @@ def test_two_builds_at_once_both_end_well(write_history: WriteHistory, database:
         except BaseException:
             first.kill()
             raise
-        waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%{}%'"
         try:
-            servers.until(lambda: database.value(waits.format("ROLLBACK")), seconds=30, what="the second build to wait")
+            servers.until(lambda: database.is_waited_for, seconds=30, what="the second build to wait")
             database.execute("DELETE FROM gate")
             for process in (first, second):
                 output, _ = process.communicate(timeout=60)

@@ -62,6 +62,7 @@ async def test_the_environment_is_what_is_set_before_what_vercel_says(
         assert answer.json()["deployment"]["environment"] == belongs_to(database) == "staging"
     async with client_of(settings(history, environment="Staging", vercel_env="production")) as client:
         assert (await client.post("/migrate", headers=APPLY)).status_code == 200  # in whatever case it is written
+    assert belongs_to(database) == "staging"  # as the first run has written it
 
 
 async def test_who_names_no_environment_is_let_through_and_binds_nothing(
@@ -166,8 +167,9 @@ async def test_a_ledger_of_an_earlier_version_is_brought_up_to_date_by_the_next_
     async with client_of(settings(history, vercel_env="production")) as client:
         await client.post("/migrate", headers=APPLY, json={"target": "a1"})
         database.execute(
-            "ALTER TABLE migration_endpoint.run "
-            "DROP COLUMN waited_ms, DROP COLUMN pending, DROP COLUMN answer, DROP COLUMN cancel_asked_at"
+            "ALTER TABLE migration_endpoint.run DROP COLUMN waited_ms, DROP COLUMN pending, DROP COLUMN answer, "
+            "DROP COLUMN cancel_asked_at, DROP CONSTRAINT run_outcome_check, ADD CONSTRAINT run_outcome_check "
+            "CHECK (outcome IN ('running', 'upgraded', 'downgraded', 'stamped', 'failed', 'refused', 'abandoned'))"
         )
         database.execute("DROP TABLE migration_endpoint.environment, migration_endpoint.idempotency")
         database.execute("COMMENT ON TABLE migration_endpoint.run IS NULL")
@@ -177,6 +179,8 @@ async def test_a_ledger_of_an_earlier_version_is_brought_up_to_date_by_the_next_
         answer = await client.post("/migrate", headers={**APPLY, "Idempotency-Key": "k"})
         assert (answer.status_code, answer.json()["warnings"]) == (200, [])
         assert len((await client.get("/runs", headers=READ)).json()["runs"]) == 2
+        database.execute("UPDATE migration_endpoint.run SET outcome = 'cancelled'")  # which it had no word for
+        assert (await client.get(f"/runs/{old['run_id']}", headers=READ)).json()["outcome"] == "cancelled"
     assert belongs_to(database) == "production"
 
 

@@ -1,5 +1,6 @@
 """The routes for webhooks, on a real database: who is let in, what is carried out, and what a replay gets."""
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -12,6 +13,7 @@ import httpx
 import pytest
 
 from app.settings import from_environment
+from app.web import hooks
 from tests import gate, servers
 from tests.conftest import MakeSettings, WriteHistory, client_of
 from tests.servers import READ, Database, Service
@@ -91,7 +93,8 @@ async def test_a_replay_is_known_by_the_id_that_is_signed(
     async with client_of(settings(write_history(**TWO), **SECRETS, **HERE)) as client:
         first = await send(client, sender, event)
         database.execute("UPDATE alembic_version SET version_num = 'a1'")
-        again = await send(client, sender, event)
+        # Whatever else its sender writes when it tries again.
+        again = await send(client, sender, {**event, "tried": 2})
         assert (again.status_code, again.headers["idempotency-replayed"]) == (200, "true")
         assert again.json()["run_id"] == first.json()["run_id"]
         assert len((await client.get("/runs", headers=READ)).json()["runs"]) == 1
@@ -199,6 +202,57 @@ async def test_where_something_else_is_not_configured_a_hook_says_so(monkeypatch
         document = problem(await send(client, "vercel", VERCEL), "not-configured", 503)
         assert document["variables"] == ["MIGRATION_LEASE"]
         problem(await send(client, "github", DEPLOYMENT_STATUS), "not-found", 404)
+
+
+async def test_an_event_may_be_larger_than_any_body_of_a_call(
+    settings: MakeSettings, write_history: WriteHistory
+) -> None:
+    async with client_of(settings(write_history(**TWO), **SECRETS, **HERE)) as client:
+        answer = await send(client, "github", {**DEPLOYMENT_STATUS, "workflow": "x" * 500_000})
+        assert answer.status_code == 202, answer.text
+
+
+async def test_a_run_that_cannot_be_put_on_record_is_waited_for(
+    settings: MakeSettings, write_history: WriteHistory, database: Database
+) -> None:
+    with database.server.role() as (role, password):
+        database.execute(f"GRANT CREATE ON SCHEMA public TO {role}")
+        url = database.as_role(role, password).url
+        async with client_of(settings(write_history(**TWO), database_url=url, **SECRETS, **HERE)) as client:
+            answer = await send(client, "vercel", VERCEL)
+            assert (answer.status_code, answer.json()["outcome"]) == (200, "upgraded")
+        database.execute(f"DROP OWNED BY {role}")
+
+
+async def test_a_sender_is_not_kept_waiting_for_the_lock(
+    settings: MakeSettings, write_history: WriteHistory, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert hooks._LONGEST_WAIT_S == 5
+    monkeypatch.setattr(hooks, "_LONGEST_WAIT_S", 0.3)
+    async with client_of(settings(write_history(**TWO), lock_wait=120, **SECRETS, **HERE)) as client:
+        with database.connect() as held:
+            key = (await client.get("/status", headers=READ)).json()["lock"]["key"]
+            held.execute(f"SELECT pg_advisory_lock({key})".encode())
+            async with asyncio.timeout(60):
+                problem(await send(client, "vercel", VERCEL), "lock-held", 409)
+        assert (await send(client, "vercel", VERCEL)).status_code == 202  # a refusal does not use up the event
+
+
+async def test_a_sender_that_tries_again_before_its_run_has_begun_is_told_to_come_back(
+    settings: MakeSettings, write_history: WriteHistory, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hooks, "_LONGEST_WAIT_S", 120)
+    async with client_of(settings(write_history(**TWO), lock_wait=120, **SECRETS, **HERE)) as client:
+        with database.connect() as held:
+            key = (await client.get("/status", headers=READ)).json()["lock"]["key"]
+            held.execute(f"SELECT pg_advisory_lock({key})".encode())
+            first = asyncio.create_task(send(client, "vercel", VERCEL))
+            while not await asyncio.to_thread(lambda: database.is_waited_for):
+                assert not first.done()
+            again = await send(client, "vercel", VERCEL)
+            problem(again, "still-running", 409)
+            assert "location" not in again.headers
+        assert (await first).status_code == 202
 
 
 async def test_every_secret_of_a_list_is_good(settings: MakeSettings, write_history: WriteHistory) -> None:

@@ -62,6 +62,8 @@ async def test_an_answer_that_invites_to_call_again_is_not_kept(
         answer = await keyed(client)
         assert (answer.status_code, answer.json()["outcome"]) == (200, "upgraded")
         assert "idempotency-replayed" not in answer.headers
+        again = await keyed(client)  # from now on the key stands for the second run
+        assert (again.text, again.headers.get("idempotency-replayed")) == (answer.text, "true")
 
 
 async def test_a_refusal_is_not_kept(settings: MakeSettings, write_history: WriteHistory, database: Database) -> None:
@@ -79,6 +81,19 @@ async def test_a_different_body_is_refused(settings: MakeSettings, write_history
         problem(await keyed(client, target="b2"), "idempotency-key-reused", 422)
         problem(await keyed(client), "idempotency-key-reused", 422)
         assert (await client.get("/status", headers=READ)).json()["current"] == ["a1"]
+
+
+async def test_a_body_is_known_by_what_it_asks_for_and_not_by_how_it_is_written(
+    settings: MakeSettings, write_history: WriteHistory
+) -> None:
+    async with client_of(settings(write_history(**TWO))) as client:
+        first = await keyed(client, reason="deploy")
+        headers = {**APPLY, "Idempotency-Key": KEY, "Content-Type": "application/json"}
+        written = b'{ "lock_wait_s": null,\n "target": "heads", "reason": "\\u0064eploy" }'
+        again = await client.post("/migrate", headers=headers, content=written)
+        assert (again.text, again.headers.get("idempotency-replayed")) == (first.text, "true")
+        problem(await keyed(client, reason="another"), "idempotency-key-reused", 422)
+        problem(await keyed(client, reason="deploy", lock_wait_s=1), "idempotency-key-reused", 422)
 
 
 async def test_the_answer_that_nothing_was_to_be_done_is_kept_too(
@@ -169,16 +184,73 @@ async def test_a_run_that_died_gives_its_key_back(
         assert "idempotency-replayed" not in again.headers
 
 
-async def test_a_key_is_forgotten_after_thirty_days(
+async def test_a_run_that_the_next_one_took_for_dead_gives_its_key_back_too(
     settings: MakeSettings, write_history: WriteHistory, database: Database
 ) -> None:
     async with client_of(settings(write_history(**TWO))) as client:
-        await keyed(client, "old", target="a1")
-        database.execute("UPDATE migration_endpoint.idempotency SET since = since - interval '31 days'")
-        assert "idempotency-replayed" not in (await keyed(client, "old", target="a1")).headers
-        database.execute("UPDATE migration_endpoint.idempotency SET since = since - interval '31 days'")
+        first = await keyed(client, target="a1")
+        database.execute("UPDATE migration_endpoint.run SET outcome = 'running', answer = NULL, finished_at = NULL")
+        assert (await client.post("/migrate", headers=APPLY)).json()["outcome"] == "upgraded"
+        found = await client.get(f"/runs/{first.json()['run_id']}", headers=READ)
+        assert found.json()["outcome"] == "abandoned"
+        again = await keyed(client, target="a1")
+        assert (again.status_code, again.json()["outcome"]) == (200, "up_to_date")
+        assert "idempotency-replayed" not in again.headers
+
+
+async def test_a_run_that_was_cancelled_is_answered_so_again(
+    settings: MakeSettings, write_history: WriteHistory, database: Database
+) -> None:
+    async with client_of(settings(write_history(**SLOW))) as client:
+        with gate.shut(database):
+            call = asyncio.create_task(keyed(client))
+            while not (await client.get("/runs", headers=READ)).json()["runs"]:
+                pass  # each look gives the run a turn
+            database.execute("UPDATE migration_endpoint.run SET cancel_asked_at = now()")
+        first = await call
+        problem(first, "cancelled", 409)
+        again = await keyed(client)
+        assert (again.status_code, again.json()) == (409, first.json())
+        assert again.headers["idempotency-replayed"] == "true"
+
+
+async def test_a_first_call_that_still_waits_for_its_turn_is_a_409_that_cannot_say_where_it_is(
+    settings: MakeSettings, write_history: WriteHistory, database: Database
+) -> None:
+    async with client_of(settings(write_history(**TWO))) as client:
+        with database.connect() as held:
+            key = (await client.get("/status", headers=READ)).json()["lock"]["key"]
+            held.execute(f"SELECT pg_advisory_lock({key})".encode())
+            first = asyncio.create_task(keyed(client, lock_wait_s=60))
+            while not await asyncio.to_thread(lambda: database.is_waited_for):
+                assert not first.done()
+            again = await keyed(client, lock_wait_s=60)
+            document = problem(again, "still-running", 409)
+            assert "run_id" not in document
+            assert "location" not in again.headers
+        assert (await first).json()["outcome"] == "upgraded"
+
+
+async def test_a_key_is_kept_for_thirty_days(
+    settings: MakeSettings, write_history: WriteHistory, database: Database
+) -> None:
+    async with client_of(settings(write_history(**TWO))) as client:
+        first = await keyed(client, "old", target="a1")
+        database.execute("UPDATE migration_endpoint.idempotency SET since = since - interval '29 days'")
         await keyed(client, "new")
-        assert database.value("SELECT count(*) FROM migration_endpoint.idempotency") == 1
+        assert (await keyed(client, "old", target="a1")).text == first.text
+        database.execute("UPDATE migration_endpoint.idempotency SET since = since - interval '2 days'")
+        await keyed(client, "newest")
+        assert database.value("SELECT count(*) FROM migration_endpoint.idempotency") == 2
+
+
+async def test_a_key_that_is_older_is_forgotten_though_its_row_is_still_there(
+    settings: MakeSettings, write_history: WriteHistory, database: Database
+) -> None:
+    async with client_of(settings(write_history(**TWO))) as client:
+        await keyed(client, target="a1")
+        database.execute("UPDATE migration_endpoint.idempotency SET since = since - interval '31 days'")
+        assert "idempotency-replayed" not in (await keyed(client, target="a1")).headers
 
 
 async def test_without_a_ledger_the_call_is_carried_out_all_the_same(

@@ -1,5 +1,6 @@
 """GET /runs, /runs/{id} and /status: what is on record."""
 
+import asyncio
 import hashlib
 from uuid import UUID, uuid4
 
@@ -57,6 +58,21 @@ async def test_a_run_is_on_record_with_its_steps(settings: MakeSettings, write_h
             file = history / "versions" / f"{step['revision']}.py"
             assert step["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
             assert step["duration_ms"] >= 0
+
+
+async def test_how_long_a_run_has_waited_for_the_lock_is_on_record(
+    settings: MakeSettings, write_history: WriteHistory, database: Database
+) -> None:
+    async with client_of(settings(write_history(**TWO))) as client:
+        with database.connect() as held:
+            key = (await client.get("/status", headers=READ)).json()["lock"]["key"]
+            held.execute(f"SELECT pg_advisory_lock({key})".encode())
+            call = asyncio.create_task(client.post("/migrate", json={"lock_wait_s": 60}, headers=APPLY))
+            while not await asyncio.to_thread(lambda: database.is_waited_for):
+                assert not call.done()
+        answer = (await call).json()
+        (run,) = await recorded(client)
+    assert run["waited_ms"] == answer["lock"]["waited_ms"] > 0
 
 
 async def test_a_failure_is_on_record_with_its_problem(settings: MakeSettings, write_history: WriteHistory) -> None:
