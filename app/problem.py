@@ -62,7 +62,7 @@ class Problem(Exception):  # noqa: N818 – errors are facts here, without the s
 
 
 class Replayed(Problem):
-    """The problem that an earlier call with the same Idempotency-Key met, word for word."""
+    """The problem that an earlier call with the same Idempotency-Key met, as it was answered then."""
 
     def __init__(self, document: dict[str, Any]) -> None:
         super().__init__(document["detail"])

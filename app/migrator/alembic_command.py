@@ -68,6 +68,7 @@ async def _under_the_lock(command: tuple[str, str], run_migrations: RunMigration
             async with connection.session(runner.database) as control:
                 await runner.ends_what_dead_runs_left(control)
                 before = await runner.look(control)
+                condition.insist_on_environment(before, chosen)  # whoever held the lock may have bound the database
                 await runner.goes_on_record(control, before, pending=None)
             await runner.carries_out(
                 lambda opened, work: _apply(run_migrations, opened, work),
