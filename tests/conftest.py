@@ -53,7 +53,8 @@ def no_configuration_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     import os
 
     for name in os.environ:
-        if name.startswith(("MIGRATION_", "VERCEL", "DATABASE_URL", "POSTGRES_URL", "PG")):
+        # The last one is a prefixed name to the service; the session's server has read it before.
+        if name.startswith(("MIGRATION_", "VERCEL", "DATABASE_URL", "POSTGRES_URL", "PG", "TEST_DATABASE_URL")):
             monkeypatch.delenv(name)
 
 
