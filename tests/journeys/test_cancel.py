@@ -84,9 +84,10 @@ async def test_a_run_that_is_busy_with_its_own_code_is_said_to_be_about_to_end(
 ) -> None:
     assert runs._CANCEL_FOR_S == 5
     monkeypatch.setattr(runs, "_CANCEL_FOR_S", 0.3)
-    done = tmp_path / "done"
+    computing, done = tmp_path / "computing", tmp_path / "done"
     computes = f"""
 import pathlib
+pathlib.Path({str(computing)!r}).touch()
 end = time.monotonic() + 60
 while not pathlib.Path({str(done)!r}).exists() and time.monotonic() < end:
     time.sleep(0.02)
@@ -94,10 +95,9 @@ while not pathlib.Path({str(done)!r}).exists() and time.monotonic() < end:
     async with client_of(settings(write_history(a1=SLEEPS["a1"] + computes))) as client:
         call = asyncio.create_task(client.post("/migrate", headers=APPLY))
         try:
-            async with asyncio.timeout(30):
-                while not (found := (await client.get("/runs", headers=READ)).json()["runs"]):
-                    pass  # each look gives the run a turn
-            location = f"/runs/{found[0]['run_id']}"
+            await asyncio.to_thread(servers.until, computing.exists, seconds=30, what="the revision to compute")
+            (found,) = (await client.get("/runs", headers=READ)).json()["runs"]
+            location = f"/runs/{found['run_id']}"
             answer = await client.post(f"{location}/cancel", headers=APPLY)
             assert (answer.status_code, answer.json()["state"]) == (202, "running"), answer.text
             assert answer.headers["location"] == location
