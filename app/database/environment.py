@@ -1,8 +1,8 @@
 """The environment that a database belongs to, such as `production`: kept in the ledger's schema, one row.
 
-The first successful run binds the database to the environment of its deployment. A branch of Neon is a copy of its
-parent with everything in it, this row too; Neon names the branch in `neon.timeline_id`, so a copy is told from the
-database that the row was written for, and belongs to nobody yet.
+The first run that brings it to the target, or call that finds it there, binds it to the environment of its deployment.
+A branch of Neon is a copy of its parent with everything in it, this row too; Neon names the branch in
+`neon.timeline_id`, so a copy is told from the database that the row was written for, and belongs to nobody yet.
 """
 
 from app.database.literals import identifier, literal
