@@ -46,9 +46,7 @@ def from_vercel(body: bytes) -> Notice | None:
         InvalidRequest: The body is no such event.
     """
     event = _object(body)
-    kind = event.get("type")
-    if not isinstance(kind, str):
-        raise _invalid("type", "a string")
+    kind = _kind(event)
     if kind not in _VERCEL:
         return None
     event_id = _needed(event, "id", shape=_ID)
@@ -129,9 +127,7 @@ def from_standard(body: bytes, message_id: str) -> Notice | None:
         InvalidRequest: The body is no such event.
     """
     event = _object(body)
-    kind = event.get("type")
-    if not isinstance(kind, str):
-        raise _invalid("type", "a string")
+    kind = _kind(event)
     if kind not in _STANDARD:
         return None
     if not isinstance(event.get("data", {}), dict):
@@ -182,6 +178,13 @@ def _object(body: bytes) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise _invalid("body", "a JSON object")
     return found
+
+
+def _kind(event: dict[str, Any]) -> str:
+    kind = event.get("type")
+    if not isinstance(kind, str):
+        raise _invalid("type", "a string")
+    return kind
 
 
 def _at(event: dict[str, Any], *path: str) -> object:
