@@ -13,7 +13,7 @@ from pydantic import AliasChoices, Field, PrivateAttr, SecretStr, ValidationErro
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.errors import NotConfigured
-from app.report import Deployment
+from app.report import Deployment, Level
 
 DATABASE_VARIABLES = (
     "MIGRATION_DATABASE_URL",
@@ -86,6 +86,21 @@ class Settings(BaseSettings):
         default=True,
         description="Drop an INVALID index that an interrupted revision left, before that revision builds it again.",
     )
+    require_plan: bool = Field(
+        default=False, description="Run only what a caller has pinned by the digest of a plan; else `plan-required`."
+    )
+    max_level: Level | None = Field(
+        None,
+        description="The worst level of findings (`notice`, `warning`, `danger`) that a plan may have to be run; else "
+        "`unsafe-plan`, unless the caller accepts them by name.",
+    )
+    on_modified: Literal["warn", "refuse"] = Field(
+        "warn", description="`refuse`: no run while a revision's file is not the one that was applied."
+    )
+    rehearse_in: Literal["production"] | None = Field(
+        None, description="`production`: let rehearsals take place there too, with their table locks."
+    )
+    allow_downgrade: bool = Field(default=False, description="Turns on POST /downgrade and `python -m app downgrade`.")
     ssl_root_cert: str | None = Field(
         None, description="Root certificates for the database: a path, or PEM text; else the system's."
     )

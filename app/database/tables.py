@@ -3,8 +3,8 @@
 from app.database import environment, idempotency, indexes
 from app.database.literals import identifier
 
-NAMES = ("run", "step", "index_build", "environment", "idempotency")
-FORM = "The ledger of Migration Endpoint, form 2"
+NAMES = ("run", "step", "index_build", "environment", "idempotency", "fingerprint")
+FORM = "The ledger of Migration Endpoint, form 3"
 """The comment on the table `run`. Whoever changes a table raises the number, or no run will make the change."""
 
 _LOCK_TIMEOUT_MS = 2000
@@ -49,14 +49,28 @@ CREATE INDEX IF NOT EXISTS step_revision ON {schema}.step (revision);
     + environment.TABLE
     + idempotency.TABLE
     + """
+CREATE TABLE IF NOT EXISTS {schema}.fingerprint (
+    version_table text PRIMARY KEY,
+    run_id uuid REFERENCES {schema}.run (id),
+    taken_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    server_version integer NOT NULL,
+    fingerprint text NOT NULL,
+    objects jsonb NOT NULL
+);
+"""
+    + """
 ALTER TABLE {schema}.run
     ADD COLUMN IF NOT EXISTS waited_ms integer,
     ADD COLUMN IF NOT EXISTS pending integer,
     ADD COLUMN IF NOT EXISTS answer json,
     ADD COLUMN IF NOT EXISTS cancel_asked_at timestamptz,
+    ADD COLUMN IF NOT EXISTS accepted jsonb,
     DROP CONSTRAINT IF EXISTS run_outcome_check,
     ADD CONSTRAINT run_outcome_check CHECK (outcome IN (
         'running', 'upgraded', 'downgraded', 'stamped', 'failed', 'cancelled', 'refused', 'abandoned'));
+ALTER TABLE {schema}.step
+    ADD COLUMN IF NOT EXISTS locks jsonb,
+    ADD COLUMN IF NOT EXISTS rewrote text[];
 COMMENT ON TABLE {schema}.run IS '{form}';
 """
 )

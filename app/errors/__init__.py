@@ -15,6 +15,9 @@
     ├── LockHeld                                    somebody else is at work
     ├── HistoryMismatch                             the database and the deployment disagree
     │   └── DatabaseAhead, Diverged, MultipleHeads
+    ├── PlanRefused                                 what would run is not what may run
+    │   ├── PlanChanged, PlanRequired, UnsafePlan, RevisionModified
+    │   └── RehearsalNotAllowed, RehearsalFailed, DowngradeNotAllowed
     ├── RunStopped                                  a run began and did not reach its target
     │   ├── TimeBudgetExhausted, LockTimeout, LockLost, StatementTimeout, MigrationFailed
     │   └── Cancelled
@@ -54,6 +57,16 @@ from app.errors.deployment import (
     WrongDeployment,
     WrongEnvironment,
 )
+from app.errors.plan import (
+    DowngradeNotAllowed,
+    PlanChanged,
+    PlanRefused,
+    PlanRequired,
+    RehearsalFailed,
+    RehearsalNotAllowed,
+    RevisionModified,
+    UnsafePlan,
+)
 from app.errors.run import (
     Cancelled,
     DatabaseAhead,
@@ -77,6 +90,7 @@ __all__ = [
     "DatabaseAuthFailed",
     "DatabaseUnavailable",
     "Diverged",
+    "DowngradeNotAllowed",
     "HistoryMismatch",
     "IdempotencyKeyReused",
     "InsufficientScope",
@@ -91,7 +105,13 @@ __all__ = [
     "NotConfigured",
     "NotFound",
     "PermissionDenied",
+    "PlanChanged",
+    "PlanRefused",
+    "PlanRequired",
     "ReadOnlyDatabase",
+    "RehearsalFailed",
+    "RehearsalNotAllowed",
+    "RevisionModified",
     "RunEnded",
     "RunStopped",
     "StatementTimeout",
@@ -100,6 +120,7 @@ __all__ = [
     "TlsFailed",
     "Unauthenticated",
     "UnknownTarget",
+    "UnsafePlan",
     "WrongDeployment",
     "WrongEnvironment",
     "WrongMediaType",

@@ -1,0 +1,37 @@
+"""`status`: how database and revisions stand to each other."""
+
+import argparse
+
+from app.cli.answers import AS_JSON, FAILED, PENDING, Commands, answer, names
+from app.report import Status
+from app.settings import Settings
+
+
+def add_to(commands: Commands) -> None:
+    """Add the command to the parser."""
+    status = commands.add_parser("status", help="how database and revisions stand to each other")
+    status.add_argument("--check", action="store_true", help="exit with 3 if revisions are pending")
+    status.add_argument("--json", action="store_true", help=AS_JSON)
+    status.set_defaults(command=_status)
+
+
+def _status(chosen: argparse.Namespace) -> int:
+    async def look(read: Settings, request_id: str) -> Status:
+        from app.migrator import status
+
+        return await status.status(read, request_id=request_id)
+
+    def tell(answer: Status) -> str:
+        lines = [f"{answer.state}: the database is at {names(answer.current)}, the head is {names(answer.heads)}."]
+        lines += [f"  pending  {revision.revision}  {revision.message}" for revision in answer.pending]
+        if holder := answer.lock.holder:
+            run = f"run {holder.run_id} at {holder.progress}" if holder.run_id else "somebody else"
+            lines.append(f"  the lock is held by {run}, backend {holder.pid}")
+        return "\n".join(lines)
+
+    def code(answer: Status) -> int:
+        if not chosen.check:
+            return 0
+        return {"up_to_date": 0, "database_ahead": 0, "diverged": FAILED}.get(answer.state, PENDING)
+
+    return answer(look, tell, as_json=chosen.json, code=code)

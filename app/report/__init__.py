@@ -1,0 +1,69 @@
+"""The answers: what a run, a plan, a status and the ledger look like in JSON and in Python.
+
+Times are RFC 3339 in UTC, durations whole milliseconds.
+"""
+
+from app.report.base import Deployment, Direction, Report, Revision
+from app.report.plan import LEVELS, Finding, Level, Plan, PlannedRevision
+from app.report.record import (
+    IndexBuild,
+    Outcome,
+    RecordedRun,
+    RecordedRunWithSteps,
+    RecordedStep,
+    RunInDetail,
+    Runs,
+    RunState,
+)
+from app.report.run import (
+    Accepted,
+    Answered,
+    Blocker,
+    Emit,
+    Event,
+    Reached,
+    Run,
+    Step,
+    TableLock,
+    Waited,
+)
+from app.report.status import BrokenIndex, Database, Environment, Health, Holder, Lock, PoolMode, State, Status
+
+__all__ = [
+    "LEVELS",
+    "Accepted",
+    "Answered",
+    "Blocker",
+    "BrokenIndex",
+    "Database",
+    "Deployment",
+    "Direction",
+    "Emit",
+    "Environment",
+    "Event",
+    "Finding",
+    "Health",
+    "Holder",
+    "IndexBuild",
+    "Level",
+    "Lock",
+    "Outcome",
+    "Plan",
+    "PlannedRevision",
+    "PoolMode",
+    "Reached",
+    "RecordedRun",
+    "RecordedRunWithSteps",
+    "RecordedStep",
+    "Report",
+    "Revision",
+    "Run",
+    "RunInDetail",
+    "RunState",
+    "Runs",
+    "State",
+    "Status",
+    "Step",
+    "TableLock",
+    "Waited",
+]
