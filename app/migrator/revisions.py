@@ -19,6 +19,7 @@ from alembic.script.revision import MultipleHeads as AlembicMultipleHeads
 from alembic.util import CommandError
 from sqlalchemy import Connection
 
+from app.database.catalog import USUAL, VersionTable
 from app.errors import InternalError, MultipleHeads, NotConfigured, UnknownTarget
 from app.migrator.glance import PROJECT, folder
 from app.redaction import redacted
@@ -58,7 +59,8 @@ class Observer(Onlooker, Protocol):
 class History:
     """The revision graph of a deployment. It never changes, so one is loaded per process."""
 
-    def __init__(self, script_location: str) -> None:
+    def __init__(self, script_location: str, version_table: VersionTable = USUAL) -> None:
+        self._version_table = version_table
         self._config = Config(toml_file=PROJECT / "pyproject.toml")
         self._config.set_main_option("script_location", str(folder(script_location)).replace("%", "%%"))
         try:
@@ -155,12 +157,12 @@ class History:
                 observer.ends(_revision(step.revision))
 
         environment = EnvironmentContext(config, self._script, fn=steps, destination_rev=target)
-        _insist(environment, observer)
+        _insist(environment, run_options(observer, self._version_table))
         with _one_at_a_time, environment:
             self._script.run_env()
 
 
-def _insist(environment: EnvironmentContext, onlooker: Onlooker) -> None:
+def _insist(environment: EnvironmentContext, insisted: dict[str, Any]) -> None:
     """Have env.py configure Alembic as it likes, but with what a run needs.
 
     On the instance, since Alembic makes `alembic.context` a proxy of this class and of no child of it.
@@ -168,13 +170,25 @@ def _insist(environment: EnvironmentContext, onlooker: Onlooker) -> None:
     theirs = environment.configure
 
     def configure(*args: Any, **options: Any) -> None:  # noqa: ANN401 – as Alembic declares it
-        theirs(*args, **{**options, **run_options(onlooker, options.get("on_version_apply"))})
+        callbacks = [*_several(options.get("on_version_apply")), *_several(insisted.get("on_version_apply"))]
+        theirs(*args, **{**options, **insisted, "on_version_apply": callbacks})
 
     environment.configure = configure  # type: ignore[method-assign]  # see above
 
 
-def run_options(onlooker: Onlooker, others: Any = None) -> dict[str, Any]:  # noqa: ANN401 – as Alembic declares it
-    """The options of Alembic's `configure` that a run insists on; `others` are callbacks of env.py's own."""
+def _several(callbacks: Any) -> tuple[Any, ...]:  # noqa: ANN401 – as Alembic declares it
+    if isinstance(callbacks, list | tuple | set):
+        return tuple(callbacks)
+    return (callbacks,) if callbacks else ()
+
+
+def version_options(table: VersionTable) -> dict[str, Any]:
+    """The options of Alembic's `configure` that say where the version is kept."""
+    return {"version_table": table.name, "version_table_schema": table.schema}
+
+
+def run_options(onlooker: Onlooker, table: VersionTable) -> dict[str, Any]:
+    """The options of Alembic's `configure` that a run insists on."""
 
     def on_version_apply(*, step: MigrationInfo, **_: Any) -> None:  # noqa: ANN401 – Alembic's protocol
         if step.is_stamp:
@@ -190,20 +204,21 @@ def run_options(onlooker: Onlooker, others: Any = None) -> dict[str, Any]:  # no
             )
         )
 
-    theirs = tuple(others) if isinstance(others, list | tuple | set) else (others,) if others else ()
-    return {"transaction_per_migration": True, "on_version_apply": (*theirs, on_version_apply)}
+    return {**version_options(table), "transaction_per_migration": True, "on_version_apply": on_version_apply}
 
 
 _load = functools.cache(History)
 
 
-async def loaded(script_location: str) -> History:
-    """The history in `script_location`; loaded once per process, in a thread, since a thousand files take a while.
+async def loaded(script_location: str, version_table: VersionTable = USUAL) -> History:
+    """The history in `script_location`, whose version is in `version_table`.
+
+    Loaded once per process, in a thread, since a thousand files take a while.
 
     Raises:
         NotConfigured: A revision's file cannot be imported, or the chain is broken.
     """
-    return await asyncio.to_thread(_load, script_location)
+    return await asyncio.to_thread(_load, script_location, version_table)
 
 
 def command_under_way() -> tuple[str, str] | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from app import report
 from app.database import catalog, connection, lock, pooler, url
-from app.database.catalog import Facts
+from app.database.catalog import Facts, VersionTable
 from app.database.connection import Session
 from app.database.ledger import Ledger
 from app.errors import DatabaseAhead, Diverged, HistoryMismatch
@@ -43,12 +43,17 @@ async def history(settings: Settings) -> "History":
     await asyncio.to_thread(load)
     from app.migrator import revisions
 
-    return await revisions.loaded(settings.script_location)
+    return await revisions.loaded(settings.script_location, version_table(settings))
 
 
 def alembic_is_loaded() -> bool:
     """Whether it has been needed in this process, and knows the history by heart."""
     return "app.migrator.revisions" in sys.modules
+
+
+def version_table(settings: Settings) -> VersionTable:
+    """Where Alembic keeps the version."""
+    return VersionTable(settings.version_table, settings.version_table_schema)
 
 
 def ledger_of(settings: Settings, facts: Facts) -> Ledger:
@@ -58,7 +63,7 @@ def ledger_of(settings: Settings, facts: Facts) -> Ledger:
 
 async def look(control: Session, settings: Settings) -> Facts:
     """Look at the database, in one round trip."""
-    return await catalog.look(control, ledger_schema=settings.ledger_schema)
+    return await catalog.look(control, ledger_schema=settings.ledger_schema, version_table=version_table(settings))
 
 
 async def mismatch(control: Session, settings: Settings, history: "History", facts: Facts) -> HistoryMismatch | None:
