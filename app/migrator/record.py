@@ -26,7 +26,7 @@ from app.errors import (
 from app.migrator import status
 from app.migrator.call import Call
 from app.problem import Problem, Replayed
-from app.report import Holder, Outcome, Reached, Run
+from app.report import Finding, Holder, Outcome, Reached, Run
 from app.settings import Settings
 
 _RECORD_TIMEOUT_S = 2
@@ -110,7 +110,9 @@ class Record:
                 await ledger.make(control)
             await ledger.bind(control, environment)
 
-    async def starts(self, control: Session, before: Facts, *, waited_ms: int, pending: int | None) -> str | None:
+    async def starts(
+        self, control: Session, before: Facts, *, waited_ms: int, pending: int | None, accepted: list[Finding]
+    ) -> str | None:
         """Put the run on record; a warning when that cannot be done."""
         ledger = status.ledger_of(self._settings, before)
         warning = await ledger.start(
@@ -120,6 +122,7 @@ class Record:
             exists=before.ledger_is_current,
             waited_ms=waited_ms,
             pending=pending,
+            accepted=accepted,
             once=self._once,
         )
         if warning is None:
@@ -173,4 +176,5 @@ class Record:
                 if facts.ledger_exists:
                     ledger = status.ledger_of(self._settings, facts)
                     error = self.document(refusal)
+                    error.pop("plan", None)  # the whole of it, with its SQL, as it was at that moment
                     await ledger.refuse(control, self._attempt, from_heads=facts.heads, error=error)
