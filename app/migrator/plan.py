@@ -51,9 +51,11 @@ async def drawn(history: "History", facts: Facts, target: str, direction: Direct
     from app.migrator import revisions  # brings Alembic, which `history` has brought already
 
     pending = history.pending(facts.heads, target, direction)
+    scripts: list[Rendered] = []
     began = time.monotonic()
     try:
-        scripts = await asyncio.to_thread(revisions.rendered, history, facts.heads, target, direction)
+        if pending:
+            scripts = await asyncio.to_thread(revisions.rendered, history, facts.heads, target, direction)
     except TimeoutError:
         raise held(None, waited_s=time.monotonic() - began) from None
     found, linter = await lint.findings(

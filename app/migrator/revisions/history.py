@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import hashlib
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ from app.errors import MultipleHeads, NotConfigured, UnknownTarget
 from app.migrator.glance import PROJECT, folder
 from app.redaction import redacted
 from app.report import Direction, Revision
+
+
+_RELATIVE = re.compile(r"(?:.*@)?[+-]\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +123,7 @@ class History:
 
     def _insist_on_a_name(self, target: str) -> None:
         """Not `+1` or `-1`, which mean something else each time."""
-        wanted = self.script.get_revisions(target)
+        wanted = None if _RELATIVE.fullmatch(target) else self.script.get_revisions(target)
         if not wanted or None in wanted:
             raise CommandError(f"{target} names no revision")
 

@@ -69,6 +69,7 @@ def _render(history: History, current: tuple[str, ...], steps: list[RevisionStep
             "connection": None,
             "url": None,
             "dialect_name": "postgresql",
+            "dialect_opts": {"paramstyle": "named"},  # else each % comes out twice
             "output_buffer": output,
             "literal_binds": True,
             "transaction_per_migration": True,
