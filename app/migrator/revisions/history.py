@@ -21,7 +21,6 @@ from app.migrator.glance import PROJECT, folder
 from app.redaction import redacted
 from app.report import Direction, Revision
 
-
 _RELATIVE = re.compile(r"(?:.*@)?[+-]\d+")
 
 
