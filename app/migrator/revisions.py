@@ -98,6 +98,29 @@ class History:
             return []  # the usual case, and Alembic would walk the whole graph to find out
         return [_revision(step.revision) for step in self._steps(target, tuple(current))]
 
+    def applied(self, heads: Iterable[str]) -> list[str]:
+        """The revisions that a database at `heads` has, in Alembic's order; heads unknown here are passed over."""
+        graph = self._script.revision_map
+        every = graph._revision_map  # noqa: SLF001 – as above
+        at = [script for head in heads if (script := every.get(head)) is not None]
+        # As Alembic itself tells what is applied, `depends_on` included; what is public refuses heads that overlap.
+        below = set(graph._get_ancestor_nodes(at))  # noqa: SLF001
+        return graph._topological_sort(below, at)[::-1]  # noqa: SLF001
+
+    def file(self, revision: str) -> str:
+        """The path of a revision that is known here; relative where it is in the project."""
+        path = Path(self._known(revision).path)
+        return str(path.relative_to(PROJECT) if path.is_relative_to(PROJECT) else path)
+
+    def sha256(self, revision: str) -> str:
+        """The hash of the file of a revision that is known here; each file is read once per process."""
+        return _sha256(self._known(revision).path)
+
+    def _known(self, revision: str) -> Script:
+        script = self._script.revision_map._revision_map[revision]  # noqa: SLF001 – as above
+        assert isinstance(script, Script)  # noqa: S101 – the map of a ScriptDirectory has nothing else by that id
+        return script
+
     def resolve(self, target: str) -> None:
         """See that the target names something here.
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from app.database import connection, url
 from app.database.catalog import Facts
 from app.database.connection import Session
-from app.errors import HistoryMismatch, LockHeld, WrongEnvironment
-from app.migrator import condition, glance, status
+from app.errors import HistoryMismatch, LockHeld, PlanRefused, WrongEnvironment
+from app.migrator import condition, glance, modified, status
 from app.migrator.call import Call
 from app.migrator.runner import Runner
 from app.migrator.turn import Turn
@@ -26,8 +26,8 @@ async def migrate(call: Call, settings: Settings, *, turn: Turn, emit: Emit) -> 
     """Upgrade the database to the call's target.
 
     Raises:
-        NotConfigured, UnknownTarget, HistoryMismatch, WrongEnvironment, LockHeld, DatabaseUnavailable: Nothing was
-            changed.
+        NotConfigured, UnknownTarget, HistoryMismatch, WrongEnvironment, PlanRefused, LockHeld, DatabaseUnavailable:
+            Nothing was changed.
         StillRunning, IdempotencyKeyReused, Replayed: An earlier call had the same Idempotency-Key.
         RunStopped, DatabaseUnavailable: A run began; the problem carries run_id, applied and remaining.
     """
@@ -65,7 +65,7 @@ async def migrate(call: Call, settings: Settings, *, turn: Turn, emit: Emit) -> 
                     pending=upgrade.pending,
                     missing=upgrade.missing,
                 )
-    except (LockHeld, HistoryMismatch, WrongEnvironment) as refusal:
+    except (LockHeld, HistoryMismatch, PlanRefused, WrongEnvironment) as refusal:
         await runner.refuses(refusal)
         raise
 
@@ -94,7 +94,10 @@ class _Upgrade:
         if mismatch is not None:
             raise mismatch
         self.pending = self._history.pending(facts.heads, self._call.target)
-        return None if self.pending else await self._runner.nothing_to_do(control, facts)
+        if not self.pending:
+            return await self._runner.nothing_to_do(control, facts)
+        await modified.insist_on_none(control, self._settings, self._history, facts)
+        return None
 
     def missing(self, after: Facts) -> list[Revision]:
         """What the database lacks after the work."""
