@@ -24,6 +24,7 @@ def _status(chosen: argparse.Namespace) -> int:
     def tell(answer: Status) -> str:
         lines = [f"{answer.state}: the database is at {names(answer.current)}, the head is {names(answer.heads)}."]
         lines += [f"  pending  {revision.revision}  {revision.message}" for revision in answer.pending]
+        lines += [f"  modified  {revision.revision}  {revision.file}" for revision in answer.modified]
         if holder := answer.lock.holder:
             run = f"run {holder.run_id} at {holder.progress}" if holder.run_id else "somebody else"
             lines.append(f"  the lock is held by {run}, backend {holder.pid}")

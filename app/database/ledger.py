@@ -244,6 +244,17 @@ class Ledger:
         )
         return {revision: tuple(down) for revision, down in json.loads(rows[0][0]).items()}
 
+    async def hashes(self, control: Session) -> dict[str, str]:
+        """Every revision that is applied as far as the ledger saw, with the hash of its file as it was then."""
+        rows = await control.execute(
+            "SELECT coalesce(json_object_agg(revision, sha256), '{}')::text FROM ("
+            f"SELECT DISTINCT ON (s.revision) s.revision, s.direction, s.sha256 FROM {self._schema}.step s "
+            f"JOIN {self._schema}.run r ON r.id = s.run_id WHERE r.version_table = {literal(self.version_table)} "
+            "ORDER BY s.revision, s.id DESC) AS latest WHERE direction = 'upgrade'"
+        )
+        found: dict[str, str] = json.loads(rows[0][0])
+        return found
+
     def _insert(
         self,
         attempt: Attempt,

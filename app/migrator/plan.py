@@ -8,7 +8,6 @@ import hashlib
 import json
 import time
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app import lint
@@ -101,18 +100,13 @@ def _planned(history: "History", revision: Revision, script: "Rendered", finding
     return PlannedRevision(
         revision=revision.revision,
         message=revision.message,
-        file=_reference(history.file(revision.revision)),
+        file=history.reference(revision.revision),
         sha256=history.sha256(revision.revision),
         transactional=script.transactional,
         sql=script.sql,
         unrendered=script.unrendered,
         findings=findings + ([_not_rendered(script)] if script.unrendered else []),
     )
-
-
-def _reference(file: Path) -> str:
-    """A path that is the same on every machine."""
-    return str(file.relative_to(PROJECT) if file.is_relative_to(PROJECT) else Path(*file.parts[-3:]))
 
 
 def _not_rendered(script: "Rendered") -> Finding:

@@ -11,7 +11,7 @@ from app.database import connection, url
 from app.database.catalog import Facts
 from app.database.connection import Session
 from app.errors import HistoryMismatch, LockHeld, PlanRefused, WrongEnvironment
-from app.migrator import condition, glance, status, terms
+from app.migrator import condition, glance, modified, status, terms
 from app.migrator.call import Call
 from app.migrator.runner import Runner
 from app.migrator.terms import Terms
@@ -107,6 +107,7 @@ class _Errand:
         self.pending = self._history.pending(facts.heads, call.target, call.direction)
         if not self.pending:
             return await self._runner.nothing_to_do(control, facts)
+        await modified.insist_on_none(control, self._settings, self._history, facts)
         await self.terms.insist_on_findings(facts, self.pending)
         return None
 

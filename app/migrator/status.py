@@ -12,7 +12,7 @@ from app.database.catalog import Facts, VersionTable
 from app.database.connection import Session
 from app.database.ledger import Ledger
 from app.errors import DatabaseAhead, Diverged, HistoryMismatch
-from app.migrator import condition
+from app.migrator import condition, modified
 from app.report import Revision, State, Status
 from app.settings import Settings
 
@@ -74,11 +74,21 @@ async def mismatch(control: Session, settings: Settings, history: "History", fac
     taken for a later one, since a rollback of the deployment is the usual cause, unless the database lacks
     something in spite of having heads that are known.
     """
+    return _mismatch(history, facts, await _known_heads(control, settings, history, facts))
+
+
+async def _known_heads(control: Session, settings: Settings, history: "History", facts: Facts) -> tuple[str, ...]:
+    """The database's heads, and in the place of unknown ones what they came after, as far as the ledger knows."""
+    if all(map(history.knows, facts.heads)):
+        return facts.heads
+    parents = await ledger_of(settings, facts).parents(control) if facts.ledger_exists else {}
+    return _known_ancestors(facts.heads, parents, history)
+
+
+def _mismatch(history: "History", facts: Facts, known: tuple[str, ...]) -> HistoryMismatch | None:
     unknown = [head for head in facts.heads if not history.knows(head)]
     if not unknown:
         return None
-    parents = await ledger_of(settings, facts).parents(control) if facts.ledger_exists else {}
-    known = _known_ancestors(facts.heads, parents, history)
     members: dict[str, Any] = {"database_heads": list(facts.heads), "script_heads": list(history.heads)}
     names = ", ".join(unknown)
     if known and history.pending(known, "heads"):
@@ -115,20 +125,23 @@ class Standing:
     state: State
     pending: list[Revision]
     """Empty where the two do not fit together."""
+    known_heads: tuple[str, ...]
+    """The heads of what the database has of the deployment's history."""
 
 
 async def standing(control: Session, settings: Settings, history: "History") -> Standing:
     """Look at the database and compare it with the deployment."""
     facts = await look(control, settings)
-    match await mismatch(control, settings, history, facts):
+    known = await _known_heads(control, settings, history, facts)
+    match _mismatch(history, facts, known):
         case None:
             pending = history.pending(facts.heads, "heads")
             behind: State = "multiple_heads" if len(history.heads) > 1 else "pending"
-            return Standing(facts, behind if pending else "up_to_date", pending)
+            return Standing(facts, behind if pending else "up_to_date", pending, known)
         case DatabaseAhead():
-            return Standing(facts, "database_ahead", [])
+            return Standing(facts, "database_ahead", [], known)
         case _:
-            return Standing(facts, "diverged", [])
+            return Standing(facts, "diverged", [], known)
 
 
 async def status(settings: Settings, *, request_id: str) -> Status:
@@ -143,6 +156,7 @@ async def status(settings: Settings, *, request_id: str) -> Status:
     async with connection.session(where) as control:
         found = await standing(control, settings, known)
         facts = found.facts
+        compared = await modified.comparison(control, settings, known, facts, found.known_heads)
         lock_key = lock.key(facts.version_table)
         holder = await lock.holder(control, lock_key)
         runs = await ledger_of(settings, facts).runs(control, limit=_RUNS_IN_STATUS) if facts.ledger_exists else []
@@ -153,6 +167,8 @@ async def status(settings: Settings, *, request_id: str) -> Status:
         current=list(facts.heads),
         heads=list(known.heads),
         pending=found.pending,
+        modified=compared.modified,
+        unrecorded=compared.unrecorded,
         lock=report.Lock(key=lock_key, held=holder is not None, holder=holder),
         runs=runs,
         broken_indexes=broken,
@@ -171,7 +187,8 @@ async def status(settings: Settings, *, request_id: str) -> Status:
 async def health(settings: Settings) -> report.Health:
     """Whether the database is reachable and at what this deployment needs.
 
-    A database that is ahead is normal after a rollback of the deployment, and passes; pending revisions warn.
+    A database that is ahead is normal after a rollback of the deployment, and passes; pending revisions warn, and so
+    do modified ones.
 
     Raises:
         NotConfigured: There is no usable connection string or history.
@@ -182,11 +199,13 @@ async def health(settings: Settings) -> report.Health:
     async with connection.session(url.database(settings), patient=False) as control:
         found = await standing(control, settings, known)
         broken = await condition.broken_indexes(control, settings, found.facts)
+        compared = await modified.comparison(control, settings, known, found.facts, found.known_heads)
     verdict = _VERDICTS[found.state]
     return report.Health(
-        status="warn" if broken and verdict == "pass" else verdict,
+        status="warn" if verdict == "pass" and (broken or compared.modified) else verdict,
         state=found.state,
         pending=len(found.pending),
         broken_indexes=broken or None,
+        modified=[each.revision for each in compared.modified] or None,
         deployment=settings.deployment,
     )

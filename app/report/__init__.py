@@ -27,7 +27,18 @@ from app.report.run import (
     TableLock,
     Waited,
 )
-from app.report.status import BrokenIndex, Database, Environment, Health, Holder, Lock, PoolMode, State, Status
+from app.report.status import (
+    BrokenIndex,
+    Database,
+    Environment,
+    Health,
+    Holder,
+    Lock,
+    ModifiedRevision,
+    PoolMode,
+    State,
+    Status,
+)
 
 __all__ = [
     "LEVELS",
@@ -47,6 +58,7 @@ __all__ = [
     "IndexBuild",
     "Level",
     "Lock",
+    "ModifiedRevision",
     "Outcome",
     "Plan",
     "PlannedRevision",

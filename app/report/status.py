@@ -31,6 +31,14 @@ class BrokenIndex(Report):
     revision: str | None = Field(None, description="The revision that began to build it, if the ledger knows.")
 
 
+class ModifiedRevision(Revision):
+    """An applied revision whose file is not the one that was applied."""
+
+    file: str = Field(description="Its path; a relative one starts at the project's root.")
+    applied_sha256: str = Field(description="Of the file as it was when it was applied, last.")
+    sha256: str = Field(description="Of the file as it is.")
+
+
 class Lock(Report):
     """The lock, and who holds it. A DBA finds `key` in pg_locks: classid is its high half, objid its low."""
 
@@ -57,6 +65,10 @@ class Status(Report):
     current: list[str]
     heads: list[str]
     pending: list[Revision]
+    modified: list[ModifiedRevision]
+    unrecorded: list[str] = Field(
+        description="Applied revisions that the ledger knows nothing of, such as those of an older tool, or of a stamp."
+    )
     lock: Lock
     runs: list[RecordedRun]
     broken_indexes: list[BrokenIndex]
@@ -80,5 +92,6 @@ class Health(Report):
     state: State | None = None
     pending: int | None = None
     broken_indexes: list[BrokenIndex] | None = None
+    modified: list[str] | None = None
     problem: dict[str, Any] | None = None
     deployment: Deployment | None = None

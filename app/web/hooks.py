@@ -23,6 +23,7 @@ from app.errors import (
     InvalidRequest,
     LockHeld,
     NotConfigured,
+    RevisionModified,
     StillRunning,
     WrongDeployment,
     WrongEnvironment,
@@ -151,6 +152,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
         StillRunning,
         DatabaseAhead,
         Diverged,
+        RevisionModified,
     ),
     202: {
         "model": Accepted,

@@ -149,7 +149,7 @@ async def test_the_status_tells_all_that_the_contract_names(
             after.keys()
             == before.keys()
             == {
-                *("state", "current", "heads", "pending", "lock", "runs"),
+                *("state", "current", "heads", "pending", "modified", "unrecorded", "lock", "runs"),
                 *("broken_indexes", "database", "deployment", "warnings", "request_id"),
             }
         )

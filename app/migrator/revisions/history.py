@@ -94,14 +94,28 @@ class History:
             with self._asked_for(target):
                 self._insist_on_a_name(target)
 
+    def applied(self, heads: Iterable[str]) -> list[str]:
+        """The revisions that a database at `heads` has, in Alembic's order; heads unknown here are passed over."""
+        graph = self.script.revision_map
+        every = graph._revision_map  # noqa: SLF001 – as above
+        at = [script for head in heads if (script := every.get(head)) is not None]
+        # As Alembic itself tells what is applied, `depends_on` included; what is public refuses heads that overlap.
+        below = set(graph._get_ancestor_nodes(at))  # noqa: SLF001 – as above
+        return graph._topological_sort(below, at)[::-1]  # noqa: SLF001 – as above
+
     def file(self, revision: str) -> Path:
         """The file of a revision that is known here."""
-        script = self.script.get_revision(revision)
-        assert script is not None  # noqa: S101 – as said
+        script = self.script.revision_map._revision_map[revision]  # noqa: SLF001 – as above
+        assert isinstance(script, Script)  # noqa: S101 – the map of a ScriptDirectory has nothing else by that id
         return Path(script.path)
 
+    def reference(self, revision: str) -> str:
+        """Its path, the same on every machine: from the project's root, or from where the history's folder lies."""
+        file = self.file(revision)
+        return str(file.relative_to(PROJECT) if file.is_relative_to(PROJECT) else Path(*file.parts[-3:]))
+
     def sha256(self, revision: str) -> str:
-        """The SHA-256 of the file of a revision that is known here, in hex."""
+        """The SHA-256 of the file of a revision that is known here, in hex; each file is read once per process."""
         return sha256_of(str(self.file(revision)))
 
     @contextmanager
