@@ -26,6 +26,8 @@ class Facts:
     """And the role may read it."""
     ledger_knows_builds: bool
     """It has the table of index builds, which one of an earlier version lacks."""
+    ledger_knows_fingerprints: bool
+    """It has the table of fingerprints, likewise."""
     ledger_is_current: bool
     """It has every table of this version, in its form."""
     environment: str | None
@@ -79,6 +81,7 @@ async def look(control: Session, *, ledger_schema: str) -> Facts:
         version_table=f"{facts['schema']}.{VERSION_TABLE}",
         ledger_exists={"run", "step"} <= ledger,
         ledger_knows_builds={"run", "step", "index_build"} <= ledger,
+        ledger_knows_fingerprints={"run", "step", "fingerprint"} <= ledger,
         ledger_is_current=ledger.issuperset(tables.NAMES) and facts["form"] == tables.FORM,
         environment=facts["environment"],
         server_version=control.server_version,
