@@ -43,6 +43,8 @@ class Facts:
     """And the role may read it."""
     ledger_knows_builds: bool
     """It has the table of index builds, which one of an earlier version lacks."""
+    ledger_knows_fingerprints: bool
+    """It has the table of fingerprints, likewise."""
     ledger_is_current: bool
     """It has every table of this version, in its form."""
     identity: str
@@ -104,6 +106,7 @@ async def look(control: Session, *, ledger_schema: str, version_table: VersionTa
         version_table=f"{facts['schema']}.{version_table.name}",
         ledger_exists={"run", "step"} <= ledger,
         ledger_knows_builds={"run", "step", "index_build"} <= ledger,
+        ledger_knows_fingerprints={"run", "step", "fingerprint"} <= ledger,
         ledger_is_current=ledger.issuperset(tables.NAMES) and facts["form"] == tables.FORM,
         identity=facts["identity"],
         environment=facts["environment"],

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import asyncpg
 
-from app.database import connection, idempotency, lock
+from app.database import connection, idempotency, lock, schema
 from app.database.catalog import Facts
 from app.database.connection import Session
 from app.database.idempotency import Once
@@ -30,6 +30,9 @@ from app.report import Finding, Holder, Outcome, Reached, Run
 from app.settings import Settings
 
 _RECORD_TIMEOUT_S = 2
+_FINGERPRINT_TIMEOUT_S = 5
+_SHARE_OF_THE_SERVER = 0.75
+"""Of a limit: in what is left, PostgreSQL's own word that it is reached can arrive."""
 
 
 def _once(call: Call, heads: tuple[str, ...]) -> Once | None:
@@ -161,6 +164,24 @@ class Record:
                 await self.binds(session, after)
         except (PermissionDenied, asyncpg.PostgresError) as error:
             return unwritable(error)
+        return None
+
+    async def takes_a_fingerprint(self, session: Session, *, limit_s: float) -> str | None:
+        """Put on record what schema the run has left, if the run is; a warning when that cannot be done.
+
+        By itself, after the run's end: what is not done within `limit_s` must not undo the record of the run.
+        """
+        if self.ledger is None:
+            return None
+        place = schema.Place(self.ledger.schema, self.ledger.version_table)
+        limit_s = min(limit_s, _FINGERPRINT_TIMEOUT_S)
+        timeout_ms = max(1, round(limit_s * _SHARE_OF_THE_SERVER * 1000))
+        try:
+            async with asyncio.timeout(limit_s):
+                await schema.take(session, place, run_id=self._attempt.run_id, timeout_ms=timeout_ms)
+        except (DatabaseUnavailable, TimeoutError, asyncpg.PostgresError) as error:
+            why = getattr(error, "detail", None) or f"{str(error) or 'no answer in time'}."
+            return f"No fingerprint of the schema was taken, so drift is not known until the next run: {why}"
         return None
 
     async def refused(self, database: Database, refusal: Problem, alone: AbstractAsyncContextManager[None]) -> None:

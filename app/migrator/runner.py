@@ -181,6 +181,9 @@ class Runner:
                     problem.members["warnings"] = self._warnings
                 told = problem or answer
                 unwritten = await self.record.ends(fresh, after, outcome, retries=work.retries, told=told)
+                if problem is None and unwritten is None:
+                    limit_s = self._deadline.left_to_answer_s / 2
+                    unwritten = await self.record.takes_a_fingerprint(fresh, limit_s=limit_s)
                 if unwritten is not None:
                     self._warn(unwritten)
                     answer = self._answer(before, after, outcome=outcome, work=work)

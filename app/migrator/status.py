@@ -12,7 +12,7 @@ from app.database.catalog import Facts, VersionTable
 from app.database.connection import Session
 from app.database.ledger import Ledger
 from app.errors import DatabaseAhead, Diverged, HistoryMismatch
-from app.migrator import condition, modified
+from app.migrator import condition, drift, modified
 from app.report import Revision, State, Status
 from app.settings import Settings
 
@@ -144,8 +144,13 @@ async def standing(control: Session, settings: Settings, history: "History") -> 
             return Standing(facts, "diverged", [], known)
 
 
-async def status(settings: Settings, *, request_id: str) -> Status:
+async def status(settings: Settings, *, request_id: str, with_drift: bool = False) -> Status:
     """Everything that GET /status tells. Reads only, on one connection.
+
+    Args:
+        settings: The deployment's.
+        request_id: Of the call.
+        with_drift: Compare the schema with what the last run left, too.
 
     Raises:
         NotConfigured: There is no usable connection string or history.
@@ -162,6 +167,7 @@ async def status(settings: Settings, *, request_id: str) -> Status:
         runs = await ledger_of(settings, facts).runs(control, limit=_RUNS_IN_STATUS) if facts.ledger_exists else []
         broken = await condition.broken_indexes(control, settings, facts)
         pool_mode = await pooler.mode(control, where) if facts.pooler else None
+        told, warnings = await drift.of(control, settings, facts, holder) if with_drift else (None, [])
     return Status(
         state=found.state,
         current=list(facts.heads),
@@ -172,6 +178,7 @@ async def status(settings: Settings, *, request_id: str) -> Status:
         lock=report.Lock(key=lock_key, held=holder is not None, holder=holder),
         runs=runs,
         broken_indexes=broken,
+        drift=told,
         database=report.Database(
             server_version=".".join(map(str, facts.server_version)),
             pooler=facts.pooler,
@@ -179,7 +186,10 @@ async def status(settings: Settings, *, request_id: str) -> Status:
             environment=facts.environment,
         ),
         deployment=settings.deployment,
-        warnings=condition.warnings(facts, where, pool_mode, environment=settings.deployment.environment),
+        warnings=[
+            *condition.warnings(facts, where, pool_mode, environment=settings.deployment.environment),
+            *warnings,
+        ],
         request_id=request_id,
     )
 
