@@ -8,6 +8,8 @@ from app.errors import InvalidRequest
 
 _TAG = re.compile(r'(?P<weak>W/)?"(?P<quoted>[!#-~\x80-\xff]*)"|(?P<bare>[0-9a-f]{64})')
 """An entity-tag (RFC 9110, section 8.8.3); or a digest without its quotes, as a shell may leave it."""
+SCHEMA = {"pattern": r'^(\*|(W/)?"[!#-+\--~]*"( *, *(W/)?"[!#-+\--~]*")*|[0-9a-f]{64})?$'}
+"""The usual of it, for OpenAPI."""
 _LONGEST_HEADER = 4096
 """Characters; some sixty digests."""
 

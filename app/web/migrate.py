@@ -104,7 +104,9 @@ _IdempotencyKey = Annotated[
     ),
 ]
 _Prefer = Annotated[str | None, Header(description="`respond-async` and `wait=N` (RFC 7240).")]
-_IfMatch = Annotated[str | None, Header(description="Run only the plan of this ETag (GET /plan).")]
+_IfMatch = Annotated[
+    str, Header(description="Run only the plan of this ETag (GET /plan).", json_schema_extra=dict(conditions.SCHEMA))
+]
 
 
 @router.post(
@@ -119,7 +121,7 @@ async def migrate(
     caller: MayApply,
     idempotency_key: _IdempotencyKey = None,
     prefer: _Prefer = None,  # noqa: ARG001 – for OpenAPI; it may come several times
-    if_match: _IfMatch = None,  # noqa: ARG001 – as above
+    if_match: _IfMatch = "",  # noqa: ARG001 – as above
 ) -> Any:  # noqa: ANN401 – a Run, or an answer that goes out earlier
     """Upgrade the database. 200 means that it is at the target; a run that stops early is never a 2xx.
 
@@ -143,7 +145,7 @@ async def downgrade(
     caller: MayApply,
     idempotency_key: _IdempotencyKey = None,
     prefer: _Prefer = None,  # noqa: ARG001 – as above
-    if_match: _IfMatch = None,  # noqa: ARG001 – as above
+    if_match: _IfMatch = "",  # noqa: ARG001 – as above
 ) -> Any:  # noqa: ANN401 – as above
     """Downgrade the database to a target, by a plan that was reviewed; off unless MIGRATION_ALLOW_DOWNGRADE is set."""
     began = time.monotonic()
