@@ -61,4 +61,5 @@ def _of(script: Script, said: Sequence[squawk.Remark], novelty: Novelty) -> list
             else:
                 found.append(downgrade.finding(script, change, novelty))
             novelty.learn(change)
-    return [*filter(None, found), *remarks.findings(script, said, statements, on_new_tables)]
+    own = [one for one in found if one]
+    return [*own, *remarks.findings(script, said, statements, on_new_tables, own)]

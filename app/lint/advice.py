@@ -4,11 +4,12 @@ Where our own rules have a finding of the same statement, that one has the safe 
 """
 
 from app.lint import code
+from app.lint.changes import table
 from app.lint.reader import Name, Reader
-from app.lint.statements import Statement, split
+from app.lint.statements import Statement
 
 
-def safe_way(rule: str, statement: Statement, action: str) -> str | None:
+def safe_way(rule: str, statement: Statement, action: Reader) -> str | None:
     """Code that reaches the same more gently; None where squawk's own help has to do.
 
     Args:
@@ -16,34 +17,32 @@ def safe_way(rule: str, statement: Statement, action: str) -> str | None:
         statement: That it warns of.
         action: The part of it that squawk points at.
     """
-    match rule:
-        case "require-concurrent-index-creation":
+    match rule, statement.words:
+        case ("require-concurrent-index-creation", _) | ("prefer-robust-stmts", ("CREATE", "INDEX" | "UNIQUE", *_)):
             return _concurrently(statement, "INDEX", "IF NOT EXISTS")
-        case "require-concurrent-index-deletion":
+        case ("require-concurrent-index-deletion", _) | ("prefer-robust-stmts", ("DROP", "INDEX", *_)):
             return _concurrently(statement, "INDEX", "IF EXISTS")
-        case "require-concurrent-reindex":
-            kind = next((word for word in ("INDEX", "TABLE", "SCHEMA", "DATABASE") if word in statement.words), None)
+        case "require-concurrent-reindex", words:
+            kind = next((word for word in ("INDEX", "TABLE", "SCHEMA", "DATABASE") if word in words), None)
             return kind and _concurrently(statement, kind)
-        case "require-concurrent-partition-detach":
+        case "require-concurrent-partition-detach", _:
             return code.autocommit(f"{statement.code} CONCURRENTLY")
-        case "ban-concurrent-index-creation-in-transaction":
+        case "ban-concurrent-index-creation-in-transaction", _:
             return code.autocommit(statement.code)
-    reader = Reader(statement, statement.tokens)
-    if not reader.take("ALTER", "TABLE"):
-        return None
-    reader.take("IF", "EXISTS")
-    of = reader.relation()
-    parts = split(action)
-    return _of_a_table(rule, of, Reader(parts[0], parts[0].tokens)) if of and parts else None
+    of = table(statement)
+    return _of_a_table(rule, of, action) if of else None
 
 
 def _concurrently(statement: Statement, kind: str, condition: str = "") -> str:
-    """The statement in an autocommit block, with CONCURRENTLY; and with a condition, if it can bear one."""
-    at = statement.words.index(kind)
-    has_no_name = statement.words[at + 1 : at + 2] in {("ON",), ("IF",)}
-    end = statement.tokens[at].start + len(kind) - statement.tokens[0].start
-    addition = " CONCURRENTLY" if has_no_name or not condition else f" CONCURRENTLY {condition}"
-    return code.autocommit(statement.code[:end] + addition + statement.code[end:])
+    """The statement in an autocommit block, with CONCURRENTLY, and a condition if it can bear one."""
+    reader = Reader(statement, statement.tokens)
+    reader.past(kind)
+    before = reader.before()
+    reader.take("CONCURRENTLY")
+    nameless = reader.words[:1] in {("ON",), ("IF",)}
+    return code.autocommit(
+        " ".join(filter(None, (before, "CONCURRENTLY", "" if nameless else condition, reader.text())))
+    )
 
 
 def _of_a_table(rule: str, of: Name, action: Reader) -> str | None:

@@ -74,6 +74,20 @@ def table(statement: Statement) -> Name | None:
     return found[0] if len(found) == 1 else None
 
 
+def action(statement: Statement, at: int) -> Reader:
+    """The action of an ALTER TABLE that a place belongs to, in characters from the start of the whole text.
+
+    Of any other statement, all of it.
+    """
+    reader = Reader(statement, statement.tokens)
+    if not reader.take("ALTER", "TABLE"):
+        return reader
+    reader.take("IF", "EXISTS")
+    reader.relation()
+    every = list(reader.between_commas())
+    return next((each for each in reversed(every) if each.start <= at), every[0])
+
+
 def _kind(reader: Reader) -> What | None:
     """Go past the words that say what kind of thing is meant."""
     return next((what for words, what in _KINDS if reader.take(*words)), None)
@@ -142,7 +156,8 @@ def _renamed(action: Reader, what: What, of: Name) -> Change | None:
         return Change("rename", what, of, action.line, to=of.beside(new)) if new else None
     if what == "type":
         values = tuple(token.text for token in action.rest if token.kind == "string")
-        return Change("rename", "enum value", of, action.line, values=values) if action.take("VALUE") else None
+        both = action.take("VALUE") and len(values) == len(("old", "new"))
+        return Change("rename", "enum value", of, action.line, values=values) if both else None
     action.take("COLUMN")
     column = action.name()
     action.take("TO")

@@ -73,7 +73,7 @@ LEVELS: dict[str, Level | None] = {
     "prefer-text-field": "notice",
     "prefer-timestamp-tz": "notice",
     "renaming-column": "danger",
-    "renaming-object": "warning",
+    "renaming-object": "danger",
     "renaming-table": "danger",
     "require-concurrent-index-creation": "warning",  # writers wait while it reads, readers do not
     "require-concurrent-index-deletion": "warning",

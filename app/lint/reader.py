@@ -35,6 +35,8 @@ class Reader:
         self.statement = statement
         self.line = statement.line_of(tokens[0]) if tokens else statement.line
         """That it started in."""
+        self.start = tokens[0].start if tokens else statement.start
+        """Where, in characters from the start of the whole text."""
         self._tokens = tokens
         self._at = 0
 
@@ -113,8 +115,14 @@ class Reader:
 
     def text(self) -> str:
         """What is left, as it stands in the statement."""
-        if not self:
+        return self._between(self._at, len(self._tokens))
+
+    def before(self) -> str:
+        """What it has gone past, as it stands in the statement."""
+        return self._between(0, self._at)
+
+    def _between(self, first: int, end: int) -> str:
+        if first >= end:
             return ""
-        first, last = self._tokens[self._at], self._tokens[-1]
-        start = self.statement.start
-        return self.statement.text[first.start - start : last.start + len(last.text) - start]
+        last, start = self._tokens[end - 1], self.statement.start
+        return self.statement.text[self._tokens[first].start - start : last.start + len(last.text) - start]
