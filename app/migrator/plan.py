@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from app import lint
 from app.database import connection, url
 from app.database.catalog import Facts
 from app.migrator import condition, status
@@ -47,6 +46,7 @@ async def drawn(history: "History", facts: Facts, target: str, direction: Direct
     Raises:
         UnknownTarget, LockHeld: as `plan`.
     """
+    from app import lint  # a room of its own, which most calls do without
     from app.migrator import revisions  # brings Alembic, which `history` has brought already
 
     pending = history.pending(facts.heads, target, direction)

@@ -13,6 +13,7 @@ from typing import Any
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext, RevisionStep
 
+from app.lint import statements
 from app.migrator import cause
 from app.migrator.revisions import env_py
 from app.migrator.revisions.history import History, Rendered
@@ -51,7 +52,7 @@ def _render(history: History, current: tuple[str, ...], steps: list[RevisionStep
             history.rendered[step.revision.revision, direction] = Rendered(
                 revision=step.revision.revision,
                 sql=writer.sql,
-                transactional=False if blocks else None if writer.error else True,
+                transactional=_is_transactional(writer, blocks),
                 unrendered=_why(writer.error, file) if writer.error else None,
             )
 
@@ -76,6 +77,12 @@ def _render(history: History, current: tuple[str, ...], steps: list[RevisionStep
         },
         patience_s=_PATIENCE_S,
     )
+
+
+def _is_transactional(writer: "_Writer", blocks: list[str]) -> bool | None:
+    if blocks or statements.controls_transactions(writer.sql):
+        return False
+    return None if writer.error else True
 
 
 def _autocommit_blocks(context: MigrationContext) -> list[str]:
