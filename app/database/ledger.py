@@ -16,7 +16,7 @@ from uuid import UUID
 
 import asyncpg
 
-from app.database import environment, idempotency, indexes, tables
+from app.database import environment, footprint, idempotency, indexes, tables
 from app.database.connection import Session
 from app.database.idempotency import Once
 from app.database.literals import identifier, json_literal, literal
@@ -30,7 +30,7 @@ def unwritable(error: Exception) -> str:
     return f"The ledger could not be written, so this run is not on record: {why} The run itself is not affected."
 
 
-_STEP = "run_id, revision, direction, down_revisions, sha256, started_at, duration_ms"
+_STEP = "run_id, revision, direction, down_revisions, sha256, started_at, duration_ms, locks, rewrote"
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,11 +190,12 @@ class Ledger:
         started_at: datetime,
         duration_ms: int,
     ) -> str:
-        """The statement that puts a step on record, for the revision's own transaction."""
+        """The statement that puts a step and its footprint on record, for the revision's own transaction."""
         return (
             f"INSERT INTO {self._schema}.step ({_STEP}) VALUES ("
             f"{literal(run_id)}, {literal(revision)}, {literal(direction)}, {literal(down_revisions)}, "
-            f"{literal(sha256)}, {literal(started_at)}, {duration_ms})"
+            f"{literal(sha256)}, {literal(started_at)}, {duration_ms}, "
+            f"{footprint.LOCKS_ON_RECORD}, {footprint.REWROTE_ON_RECORD})"
         )
 
     def builds(self, run_id: UUID, revision: str, *, drops: bool) -> indexes.Record:
@@ -314,7 +315,11 @@ def _recorded(row: dict[str, Any]) -> dict[str, Any]:
 
 def _recorded_step(row: dict[str, Any]) -> RecordedStep:
     same = ("revision", "direction", "sha256", "duration_ms")
-    return RecordedStep(started_at=_time(row["started_at"]), **{name: row[name] for name in same})
+    return RecordedStep(
+        started_at=_time(row["started_at"]),
+        **{name: row.get(name) or [] for name in ("locks", "rewrote")},  # null where an earlier version wrote it
+        **{name: row[name] for name in same},
+    )
 
 
 def _time(text: str) -> datetime:
