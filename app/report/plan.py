@@ -34,7 +34,7 @@ class PlannedRevision(Revision):
         "only running it can tell."
     )
     sql: str = Field(
-        description="What it sends, as Alembic's offline mode renders it, without its version's row, and without passwords."
+        description="What it sends, as Alembic's offline mode renders it: without its version's row, and passwords."
     )
     unrendered: str | None = Field(
         None, description="Why `sql` ends early: the revision asks the database something; null where it is complete."
