@@ -6,6 +6,7 @@ Times are RFC 3339 in UTC, durations whole milliseconds.
 from app.report.base import Deployment, Direction, Report, Revision
 from app.report.plan import LEVELS, Finding, Level, Plan, PlannedRevision
 from app.report.record import (
+    AcceptedFinding,
     IndexBuild,
     Outcome,
     RecordedRun,
@@ -27,6 +28,7 @@ from app.report.run import (
     TableLock,
     Waited,
 )
+from app.report.selection import Selection, cursor
 from app.report.status import (
     BrokenIndex,
     Database,
@@ -43,6 +45,7 @@ from app.report.status import (
 __all__ = [
     "LEVELS",
     "Accepted",
+    "AcceptedFinding",
     "Answered",
     "Blocker",
     "BrokenIndex",
@@ -73,9 +76,11 @@ __all__ = [
     "RunInDetail",
     "RunState",
     "Runs",
+    "Selection",
     "State",
     "Status",
     "Step",
     "TableLock",
     "Waited",
+    "cursor",
 ]
