@@ -61,9 +61,9 @@ def _table(found: Runs) -> str:
     """A line for each run."""
     if not found.runs:
         return "No such run is on record."
-    rows = [_row(run) for run in found.runs]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    columns = [column for column in zip(*map(_row, found.runs), strict=True) if any(column)]
+    aligned = [[cell.ljust(max(map(len, column))) for cell in column] for column in columns]
+    lines = ["  ".join(cells).rstrip() for cells in zip(*aligned, strict=True)]
     return "\n".join([*lines, *([f"The next page: --cursor {found.next}"] if found.next else [])])
 
 

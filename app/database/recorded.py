@@ -41,14 +41,19 @@ def _conditions(ledger: str, version_table: str, selection: Selection) -> list[s
     if selection.deployment is not None:
         wanted.append(f"r.deployment_id = {literal(selection.deployment)}")
     if selection.git_sha is not None:
-        wanted.append(f"starts_with(lower(r.git_sha), {literal(selection.git_sha.lower())})")
+        wanted.append(f"starts_with({_lower('r.git_sha')}, {literal(selection.git_sha.lower())})")
     if selection.environment is not None:  # as it is compared before a run: whatever its case
-        wanted.append(f"lower(r.environment) = lower({literal(selection.environment)})")
+        wanted.append(f"{_lower('r.environment')} = {_lower(literal(selection.environment))}")
     if selection.since is not None:
         wanted.append(f"r.started_at >= {literal(selection.since)}")
     if selection.until is not None:
         wanted.append(f"r.started_at < {literal(selection.until)}")
     return wanted
+
+
+def _lower(text: str) -> str:
+    """In lower case by ASCII's rules alone, which is several times as quick as by a language's."""
+    return f'lower(({text}) COLLATE "C")'
 
 
 async def run(control: Session, schema: str, version_table: str, run_id: UUID) -> RecordedRunWithSteps | None:
