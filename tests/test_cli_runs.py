@@ -58,6 +58,7 @@ def test_a_run_is_one_line() -> None:
     [
         ({"from_": [], "to": ["b2", "c3"]}, "  base → b2, c3  "),
         ({"to": None, "outcome": "refused"}, "  refused  34 ms  0005  2 revisions  "),
+        ({"outcome": "failed", "error": {"type": "https://docs.example#lock-timeout"}}, "  failed: lock-timeout  "),
         ({"duration_ms": None, "outcome": "running"}, "  running  –  "),
         ({"duration_ms": 61_900}, "  1 min 1 s  "),
         ({"duration_ms": 1500}, "  1.5 s  "),

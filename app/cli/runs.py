@@ -76,7 +76,7 @@ def _row(run: RecordedRun) -> tuple[str, ...]:
     return (
         str(run.run_id),
         _time(run.started_at),
-        run.outcome,
+        ": ".join(filter(None, [run.outcome, _slug(run)])),
         _duration(run.duration_ms),
         _way(run),
         f"{count} revision" + "s" * (count != 1),
@@ -108,8 +108,7 @@ def _detail(run: RunInDetail) -> str:
     for step in run.steps:
         lines += _step(step)
     if run.error is not None:
-        slug = str(run.error.get("type", "")).rpartition("#")[2]
-        lines.append(f"{'problem':<12}{_printable(slug)}: {_printable(str(run.error.get('detail', '')))}")
+        lines.append(f"{'problem':<12}{_slug(run)}: {_printable(str(run.error.get('detail', '')))}")
         lines.append(f"{'':<12}{_printable(str(run.error.get('hint', '')))}")
     return "\n".join(lines)
 
@@ -124,6 +123,11 @@ def _step(step: RecordedStep) -> list[str]:
 
 def _progress(run: RunInDetail) -> str:
     return " ".join(filter(None, [run.state, run.revision, run.progress]))
+
+
+def _slug(run: RecordedRun) -> str:
+    """Of the problem that ended it."""
+    return _printable(str((run.error or {}).get("type", "")).rpartition("#")[2])
 
 
 def _way(run: RecordedRun) -> str:
