@@ -62,6 +62,12 @@ class Settings(BaseSettings):
         description="The database. Without it, what the provider sets: " + ", ".join(DATABASE_VARIABLES[1:]) + ".",
     )
     script_location: str = Field("migrations", description="Alembic's script location.")
+    version_table: str = Field(
+        "alembic_version", min_length=1, max_length=63, description="Alembic's version table (`version_table`)."
+    )
+    version_table_schema: str | None = Field(
+        None, max_length=63, description="Its schema (`version_table_schema`); else that of the role's search path."
+    )
     ledger_schema: str = Field(
         "migration_endpoint", min_length=1, max_length=63, description="The schema of the table of runs."
     )

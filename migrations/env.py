@@ -21,7 +21,7 @@ def run_migrations(connection: sa.Connection | None = None, **options: Any) -> N
 
 
 if context.is_offline_mode():  # `alembic upgrade head --sql`
-    run_migrations(dialect_name="postgresql", literal_binds=True)
+    run_migrations(dialect_name="postgresql", dialect_opts={"paramstyle": "named"}, literal_binds=True)
 elif (handed_over := context.config.attributes.get("connection")) is not None:
     run_migrations(handed_over)
 else:

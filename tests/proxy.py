@@ -6,6 +6,7 @@ import re
 import socket
 import struct
 import threading
+from collections import Counter
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -34,8 +35,11 @@ class Proxy:
     """The same database through the proxy."""
     latency_s: float = 0.0
     """Added in each direction to whatever arrives from now on."""
+    questions: Counter[str]
+    """What clients have asked and wait to be answered, each a round trip, by their application_name."""
 
     def __init__(self, database: Database) -> None:
+        self.questions = Counter()
         self._upstream = _place(database)
         self._connections: list[_Connection] = []
         self._listener: socket.socket | None = None
@@ -155,6 +159,8 @@ class _Connection:
         self._server: socket.socket | None = None
         self._said: bytes | None = b""
         """What the client has said so far; None once its name is known, or will not be."""
+        self._unread = b""
+        """The beginning of a message of which the rest is still to come."""
 
     async def serve(self, upstream: Address | None) -> None:
         """Forward until one side ends; without an upstream, listen until the client does."""
@@ -221,8 +227,9 @@ class _Connection:
             await _cancelled(delivery)
 
     def _hear(self, data: bytes) -> None:
-        """Look for the application_name in the client's startup packet."""
+        """Look for the application_name in the client's startup packet, and then for what it asks."""
         if self._said is None:
+            self._count(data)
             return
         self._said += data
         while len(self._said) >= 8:
@@ -241,8 +248,16 @@ class _Connection:
                     .get(b"application_name", b"")
                     .decode(errors="replace")
                 )
-                self._said = None
+                rest, self._said = self._said[length:], None
+                self._count(rest)
                 return
+
+    def _count(self, data: bytes) -> None:
+        """Count Query and Sync, each of which ReadyForQuery answers (PostgreSQL manual, "Message Flow")."""
+        self._unread += data
+        while self.name and len(self._unread) >= 5 and len(self._unread) > (end := _length(self._unread)):
+            self._proxy.questions[self.name] += self._unread[:1] in (b"Q", b"S")
+            self._unread = self._unread[end + 1 :]
 
     def _close(self, opened: socket.socket | None) -> None:
         if opened is None or opened.fileno() < 0:
@@ -250,6 +265,12 @@ class _Connection:
         if self.resets and opened.family != socket.AF_UNIX:
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         opened.close()
+
+
+def _length(message: bytes) -> int:
+    """Of a message without the byte that says its kind."""
+    (length,) = struct.unpack_from("!i", message, 1)
+    return int(length)
 
 
 def _prepare(opened: socket.socket) -> None:

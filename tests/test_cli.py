@@ -17,30 +17,10 @@ from app.report import Run
 from tests import servers
 from tests.conftest import WriteHistory
 from tests.servers import Database
+from tests.terminal import terminal as run
 
 TWO = {"a1": "op.execute('CREATE TABLE a (id int)')", "b2": "op.execute('CREATE TABLE b (id int)')"}
 KEY = "('x' || left(encode(sha256('migrate:public.alembic_version'), 'hex'), 16))::bit(64)::bigint"
-
-
-def run(database: Database | None, *arguments: str, **settings: object) -> "subprocess.CompletedProcess[str]":
-    """Run `python -m app …` to its end, and see that it tells no secret."""
-    ended = subprocess.run(
-        [sys.executable, "-m", "app", *arguments],
-        check=False,
-        cwd=servers.PROJECT,
-        env=servers.environment(database, **settings),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    secrets = [servers.API_KEY, servers.READ_KEY]
-    if database is not None:
-        secrets += [database.url, *([str(database.address.password)] if database.address.password else [])]
-    for secret in secrets:
-        assert secret not in ended.stdout + ended.stderr
-    assert "Traceback" not in ended.stderr
-    return ended
 
 
 @pytest.mark.parametrize("arguments", [("keygen",), ("keygen", "--json")])

@@ -11,7 +11,8 @@ from app.cli import runs
 from app.report import AcceptedFinding, Deployment, RecordedRun, RecordedStep, RunInDetail, Runs, TableLock
 from tests.conftest import WriteHistory
 from tests.servers import Database, service
-from tests.test_cli import TWO, on_a_terminal, run
+from tests.terminal import terminal as run
+from tests.test_cli import TWO, on_a_terminal
 
 RUN_ID = "01a20503-6ea5-7904-9c95-c712386e14bb"
 

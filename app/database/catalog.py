@@ -5,13 +5,30 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from app.database import environment, indexes, simple_query, tables
+from app.database import environment, identity, indexes, simple_query, tables
 from app.database.connection import Session
-from app.database.literals import literal
+from app.database.literals import identifier, literal
 from app.report import BrokenIndex
 
-VERSION_TABLE = "alembic_version"
 _LOOK_LOCK_TIMEOUT_MS = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class VersionTable:
+    """The table in which Alembic keeps the version."""
+
+    name: str = "alembic_version"
+    schema: str | None = None
+    """None: the first one of the role's search path that has it, or may."""
+
+    @property
+    def sql(self) -> str:
+        """As SQL text, quoted."""
+        return ".".join(identifier(part) for part in (self.schema, self.name) if part)
+
+
+USUAL = VersionTable()
+"""What Alembic takes unless told otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +43,12 @@ class Facts:
     """And the role may read it."""
     ledger_knows_builds: bool
     """It has the table of index builds, which one of an earlier version lacks."""
+    ledger_knows_fingerprints: bool
+    """It has the table of fingerprints, likewise."""
     ledger_is_current: bool
     """It has every table of this version, in its form."""
+    identity: str
+    """Which database it is, for a digest: see identity.py."""
     environment: str | None
     """The environment that the database belongs to, as far as anybody has said."""
     server_version: tuple[int, int]
@@ -40,13 +61,19 @@ class Facts:
     broken_indexes: tuple[BrokenIndex, ...]
 
 
-async def look(control: Session, *, ledger_schema: str) -> Facts:
+async def look(control: Session, *, ledger_schema: str, version_table: VersionTable) -> Facts:
     """Look at the database, in one round trip.
 
     Raises:
         DatabaseUnavailable: or one of its children.
     """
     results: list[simple_query.ResultSet] = []
+    schema = literal(version_table.schema)
+    if version_table.schema is None:
+        schema = (
+            "coalesce((SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+            f"WHERE c.oid = to_regclass({literal(version_table.sql)})), current_schema(), 'public')"
+        )
     try:
         await control.results(
             # A look must not queue behind somebody's lock on the version table.
@@ -62,13 +89,13 @@ async def look(control: Session, *, ledger_schema: str) -> Facts:
             "AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')), "
             f"'form', (SELECT obj_description(c.oid, 'pg_class') FROM pg_class c JOIN pg_namespace n "
             f"ON n.oid = c.relnamespace WHERE n.nspname = {literal(ledger_schema)} AND c.relname = 'run'), "
+            f"'identity', {identity.EXPRESSION}, "
             f"'environment', {environment.name_of(ledger_schema)}, "
-            "'schema', coalesce((SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
-            f"WHERE c.oid = to_regclass({literal(VERSION_TABLE)})), current_schema(), 'public'))::text; "
-            f"SELECT version_num FROM {VERSION_TABLE}",
+            f"'schema', {schema})::text; "
+            f"SELECT version_num FROM {version_table.sql}",
             results,
         )
-    except asyncpg.UndefinedTableError:
+    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
         heads: tuple[str, ...] = ()  # no revision was ever applied; the facts are in place all the same
     else:
         heads = tuple(sorted(str(version) for (version,) in results[2].rows))
@@ -76,10 +103,12 @@ async def look(control: Session, *, ledger_schema: str) -> Facts:
     ledger = set(facts["ledger"] or ())
     return Facts(
         heads=heads,
-        version_table=f"{facts['schema']}.{VERSION_TABLE}",
+        version_table=f"{facts['schema']}.{version_table.name}",
         ledger_exists={"run", "step"} <= ledger,
         ledger_knows_builds={"run", "step", "index_build"} <= ledger,
+        ledger_knows_fingerprints={"run", "step", "fingerprint"} <= ledger,
         ledger_is_current=ledger.issuperset(tables.NAMES) and facts["form"] == tables.FORM,
+        identity=facts["identity"],
         environment=facts["environment"],
         server_version=control.server_version,
         pooler=facts["pid"] != control.server_pid,

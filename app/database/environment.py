@@ -5,6 +5,8 @@ A branch of Neon is a copy of its parent with everything in it, this row too; Ne
 `neon.timeline_id`, so a copy is told from the database that the row was written for, and belongs to nobody yet.
 """
 
+from app.database import deferred
+from app.database.identity import TIMELINE
 from app.database.literals import identifier, literal
 
 TABLE = """
@@ -17,22 +19,12 @@ CREATE TABLE IF NOT EXISTS {schema}.environment (
 """
 """For the ledger."""
 
-_TIMELINE = "nullif(current_setting('neon.timeline_id', true), '')"
-
 
 def name_of(schema: str) -> str:
-    """An SQL expression: the environment's name; null without one, without the table, and on a Neon branch.
-
-    `ts_stat`, which runs a query that is handed to it as text, and tells its words: a statement that names a table
-    fails where that is not there, and a look at the database must not need another round trip to find that out
-    (PostgreSQL manual, "Text Search Functions and Operators").
-    """
-    query = (
-        f"SELECT array_to_tsvector(ARRAY[name]) FROM {identifier(schema)}.environment "
-        f"WHERE neon_timeline IS NOT DISTINCT FROM {_TIMELINE}"
-    )
+    """An SQL expression: the environment's name; null without one, without the table, and on a Neon branch."""
+    row = f"{identifier(schema)}.environment WHERE neon_timeline IS NOT DISTINCT FROM {TIMELINE}"
     return (
-        f"(SELECT (SELECT word FROM ts_stat({literal(query)})) "
+        f"(SELECT {deferred.word('name', row)} "
         "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
         f"WHERE n.nspname = {literal(schema)} AND c.relname = 'environment' "
         "AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT'))"
@@ -41,7 +33,7 @@ def name_of(schema: str) -> str:
 
 def binding(schema: str, name: str, *, on_purpose: bool = False) -> str:
     """The statement that binds the database to an environment; only `on_purpose` if it belongs to one already."""
-    belongs_to = f"{literal(name)}, {_TIMELINE}"
+    belongs_to = f"{literal(name)}, {TIMELINE}"
     unless_bound = "" if on_purpose else " WHERE e.neon_timeline IS DISTINCT FROM excluded.neon_timeline"
     return (
         f"INSERT INTO {identifier(schema)}.environment AS e (name, neon_timeline) VALUES ({belongs_to}) "

@@ -16,6 +16,7 @@ from uuid import UUID
 import asyncpg
 
 from app.database import backends, indexes, simple_query
+from app.database.footprint import Footprint
 from app.database.literals import literal
 from app.database.lock import CANCELLED, GUARD_LOST
 from app.database.simple_query import ResultSet
@@ -39,6 +40,8 @@ class Fence:
     """No pooler stands between, so that what a session sets is not left behind for a stranger."""
     remaining_s: Callable[[], float]
     """How long the run may still go on, in seconds; infinite without a time budget."""
+    footprint: Footprint = field(default_factory=Footprint)
+    """What the revision that runs has locked."""
     builds: indexes.Record | None = None
     """Where concurrent builds of the revision that runs go on record; None where they cannot."""
     dropped: list[str] = field(default_factory=list)
@@ -52,10 +55,14 @@ class Fence:
     asked_at: float | None = field(default=None, init=False)
     """Since when the database owes an answer, by `time.monotonic`; None while it owes none."""
 
-    @property
-    def at_begin(self) -> str:
-        """The statements that a BEGIN carries; the last one tells the backend's pid."""
-        return "; ".join(filter(None, [self.settings, self._statement_timeout(local=True), self.check, _PID]))
+    def at_begin(self, *, is_watched: bool = True) -> str:
+        """The statements that a BEGIN carries; the last one tells the backend's pid.
+
+        Args:
+            is_watched: Whether it is to be told what the transaction has locked.
+        """
+        note = self.footprint.at_begin if is_watched else ""
+        return "; ".join(filter(None, [self.settings, self._statement_timeout(local=True), self.check, note, _PID]))
 
     @property
     def before_a_statement(self) -> str:
@@ -113,6 +120,7 @@ def around(
     lock_timeout_s: float,
     pooler: bool,
     remaining_s: Callable[[], float] = lambda: math.inf,
+    footprint: Footprint | None = None,
 ) -> Fence:
     """The fence around the transactions of a run."""
     lease_ms, lock_timeout_ms = round(lease_s * 1000), round(lock_timeout_s * 1000)
@@ -130,4 +138,5 @@ def around(
         mark=backends.mark(run_id),
         session_is_ours=not pooler,
         remaining_s=remaining_s,
+        footprint=footprint or Footprint(),
     )

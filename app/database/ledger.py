@@ -8,6 +8,7 @@ ledger cannot do, for want of rights, never stops a run.
 import json
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,12 +16,12 @@ from uuid import UUID
 
 import asyncpg
 
-from app.database import environment, idempotency, indexes, recorded, tables
+from app.database import environment, footprint, idempotency, indexes, recorded, tables
 from app.database.connection import Session
 from app.database.idempotency import Once
 from app.database.literals import identifier, json_literal, literal
 from app.errors import PermissionDenied
-from app.report import Deployment, Outcome, RecordedRunWithSteps, Runs, Selection
+from app.report import Deployment, Finding, Outcome, RecordedRunWithSteps, Runs, Selection
 
 
 def unwritable(error: Exception) -> str:
@@ -29,7 +30,7 @@ def unwritable(error: Exception) -> str:
     return f"The ledger could not be written, so this run is not on record: {why} The run itself is not affected."
 
 
-_STEP = "run_id, revision, direction, down_revisions, sha256, started_at, duration_ms"
+_STEP = "run_id, revision, direction, down_revisions, sha256, started_at, duration_ms, locks, rewrote"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ class Ledger:
         exists: bool,
         waited_ms: int = 0,
         pending: int | None = None,
+        accepted: Sequence[Finding] = (),
         once: Once | None = None,
     ) -> str | None:
         """Put a run on record as running; call it with the lock held.
@@ -82,6 +84,7 @@ class Ledger:
             exists: Whether all tables are there, in the form of this version.
             waited_ms: How long the run has waited for the lock.
             pending: How many revisions it is to apply, if that is known.
+            accepted: The findings against its plan that its caller has accepted.
             once: The Idempotency-Key that the run is for.
 
         Returns:
@@ -92,7 +95,14 @@ class Ledger:
             await control.execute(
                 f"{missing} UPDATE {self._schema}.run SET outcome = 'abandoned', finished_at = clock_timestamp() "
                 f"WHERE outcome = 'running' AND version_table = {literal(self.version_table)}; "
-                + self._insert(attempt, outcome="running", from_heads=from_heads, waited_ms=waited_ms, pending=pending)
+                + self._insert(
+                    attempt,
+                    outcome="running",
+                    from_heads=from_heads,
+                    waited_ms=waited_ms,
+                    pending=pending,
+                    accepted=accepted,
+                )
                 + (f"; {idempotency.claim(self.schema, once, run_id=attempt.run_id)}" if once else "")
                 # Find out now whether the rest can be written: later it would fail the revision that it records.
                 + f"; INSERT INTO {self._schema}.step ({_STEP}) SELECT {_STEP} FROM {self._schema}.step WHERE false"
@@ -180,11 +190,12 @@ class Ledger:
         started_at: datetime,
         duration_ms: int,
     ) -> str:
-        """The statement that puts a step on record, for the revision's own transaction."""
+        """The statement that puts a step and its footprint on record, for the revision's own transaction."""
         return (
             f"INSERT INTO {self._schema}.step ({_STEP}) VALUES ("
             f"{literal(run_id)}, {literal(revision)}, {literal(direction)}, {literal(down_revisions)}, "
-            f"{literal(sha256)}, {literal(started_at)}, {duration_ms})"
+            f"{literal(sha256)}, {literal(started_at)}, {duration_ms}, "
+            f"{footprint.LOCKS_ON_RECORD}, {footprint.REWROTE_ON_RECORD})"
         )
 
     def builds(self, run_id: UUID, revision: str, *, drops: bool) -> indexes.Record:
@@ -202,7 +213,7 @@ class Ledger:
     async def applied_by(self, control: Session, run_id: UUID) -> tuple[list[str], bool]:
         """The revisions that a run has applied, and whether somebody has asked for its end."""
         steps, cancelled = await control.results(
-            f"SELECT revision FROM {self._schema}.step WHERE run_id = {literal(run_id)} AND direction = 'upgrade'; "
+            f"SELECT revision FROM {self._schema}.step WHERE run_id = {literal(run_id)}; "
             f"SELECT {self.cancelled(run_id)}"
         )
         return [revision for (revision,) in steps.rows], cancelled.rows[0][0]
@@ -235,6 +246,7 @@ class Ledger:
         from_heads: tuple[str, ...],
         waited_ms: int | None = None,
         pending: int | None = None,
+        accepted: Sequence[Finding] = (),
         error: dict[str, Any] | None = None,
     ) -> str:
         values = {
@@ -253,7 +265,12 @@ class Ledger:
             "error": json_literal(error),
         }
         if outcome == "running":  # a refusal is put on record in a ledger of an earlier form, too, which lacks these
-            values |= {"waited_ms": literal(waited_ms), "pending": literal(pending)}
+            kept = [finding.model_dump(include={"revision", "rule", "level"}) for finding in accepted]
+            values |= {
+                "waited_ms": literal(waited_ms),
+                "pending": literal(pending),
+                "accepted": json_literal(kept) if kept else "NULL",
+            }
         return f"INSERT INTO {self._schema}.run ({', '.join(values)}) VALUES ({', '.join(values.values())})"
 
     @property

@@ -4,7 +4,7 @@ import datetime as dt
 import json
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 _ESCAPED_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
@@ -45,8 +45,8 @@ def literal(value: object) -> str:
             raise TypeError(f"no SQL literal for {type(value).__name__}")
 
 
-def json_literal(value: Mapping[str, Any] | None) -> str:
-    """Write a JSON object into SQL text, for a column of type json or jsonb."""
+def json_literal(value: Mapping[str, Any] | Sequence[Any] | None) -> str:
+    """Write a JSON object or array into SQL text, for a column of type json or jsonb."""
     if value is None:
         return "NULL"
     # Not ASCII: jsonb refuses half of a surrogate pair too, which `literal` replaces where it is not escaped.

@@ -9,7 +9,7 @@ that module's, and change as little of its own as they can.
 """
 
 import contextlib
-import re
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -22,17 +22,11 @@ from sqlalchemy.dialects.postgresql import asyncpg as dialect
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.util import await_only
 
-from app.database import backends, connection, indexes, simple_query
+from app.database import backends, connection, footprint, indexes, simple_query, statements
 from app.database.fence import Fence
 from app.database.simple_query import ResultSet
+from app.database.transaction import Transaction, rollback
 from app.database.url import Database
-
-_ROWCOUNT = re.compile(r"(?:SELECT|UPDATE|DELETE|MERGE|FETCH|MOVE|COPY|INSERT \d+) (\d+)")
-_LEADING = r"(?:\s|--[^\n]*(?:\n|$)|/\*.*?\*/|\()*"
-_RETURNS_ROWS = re.compile(
-    _LEADING + r"(?:SELECT|WITH|VALUES|TABLE|SHOW|EXPLAIN|FETCH|EXECUTE|CALL)\b", re.IGNORECASE | re.DOTALL
-)
-_CALLS_A_PROCEDURE = re.compile(_LEADING + r"CALL\b", re.IGNORECASE | re.DOTALL)
 
 
 def engine(
@@ -161,6 +155,34 @@ class _Connection(dialect.AsyncAdapt_asyncpg_connection):
             if self._has_lost_its_transaction():
                 self._fence.commits += 1
 
+    async def sent(self, operation: str) -> list[ResultSet]:
+        """The results of a statement without parameters, with a look at the locks before it if one is due."""
+        seen = self._fence.footprint
+        is_possible = self._is_watched and not statements.ends_a_transaction(operation)
+        if not is_possible or not seen.wants_a_look(alone=False):
+            return await simple_query.send(self._connection, operation)
+        at = time.monotonic()
+        look, *results = await simple_query.send(self._connection, f"{footprint.LOOK}; {operation}")
+        seen.sees(look.rows, at=at)
+        return results
+
+    async def looks_at_its_locks(self) -> None:
+        """Before a statement of the extended protocol, whose message has no room for a look."""
+        async with self._execute_mutex:
+            if not self._is_watched or not self._fence.footprint.wants_a_look(alone=True):
+                return
+            at = time.monotonic()
+            try:
+                look = await self._fence.send(self._connection, footprint.LOOK)
+            except Exception as error:  # noqa: BLE001 – SQLAlchemy's own translation follows
+                self._handle_exception(error)
+            self._fence.footprint.sees(look[0].rows, at=at)
+
+    @property
+    def _is_watched(self) -> bool:
+        """In a transaction whose locks are to be told."""
+        return self._transaction is not None and self._transaction.is_watched and self._connection.is_in_transaction()
+
     def _has_lost_its_transaction(self) -> bool:
         opened = self._connection
         return self._transaction is not None and not opened.is_closed() and not opened.is_in_transaction()
@@ -175,13 +197,15 @@ class _Connection(dialect.AsyncAdapt_asyncpg_connection):
         if self.isolation_level not in (None, "autocommit"):
             begin += f" ISOLATION LEVEL {self.isolation_level.replace('_', ' ').upper()}"
         begin += " READ ONLY" * self.readonly + " DEFERRABLE" * self.deferrable
+        is_watched = self.isolation_level != "autocommit"
         try:
-            told = await self._fence.send(self._connection, f"{begin}; {self._fence.at_begin}")
+            told = await self._fence.send(self._connection, f"{begin}; {self._fence.at_begin(is_watched=is_watched)}")
         except Exception as error:  # noqa: BLE001 – whatever it is, the transaction must not stay open
-            await _rollback(self._connection, self._fence)
+            await rollback(self._connection, self._fence)
             self._handle_exception(error)
         self._fence.pid = told[-1].rows[0][0]
-        self._transaction = _Transaction(self._connection, self._fence)
+        self._fence.footprint.begins()
+        self._transaction = Transaction(self._connection, self._fence, is_watched=is_watched)
 
     @contextlib.asynccontextmanager
     async def in_a_transaction_of_its_own(self) -> AsyncIterator[None]:
@@ -194,50 +218,12 @@ class _Connection(dialect.AsyncAdapt_asyncpg_connection):
         try:
             yield
         except BaseException:
-            await _rollback(self._connection, self._fence)
+            await rollback(self._connection, self._fence)
             raise
         else:
             await self._transaction.commit()
         finally:
             self._transaction = None
-
-
-class _Transaction:
-    """An open transaction, as SQLAlchemy's connection keeps it."""
-
-    def __init__(self, opened: Any, fence: Fence) -> None:  # noqa: ANN401 – asyncpg's connection, as SQLAlchemy has it
-        self._connection = opened
-        self._fence = fence
-
-    async def start(self) -> None:
-        """Nothing is left to do: the connection began the transaction."""
-
-    async def commit(self) -> None:
-        """COMMIT, with the step's row and the check before it.
-
-        Raises:
-            LockLost: The guard is gone; the transaction is rolled back.
-        """
-        last, self._fence.at_commit = self._fence.at_commit, ""
-        try:
-            await self._fence.send(self._connection, "; ".join(filter(None, [last, self._fence.check, "COMMIT"])))
-        except BaseException:
-            await _rollback(self._connection, self._fence)
-            raise
-        self._fence.commits += 1
-        self._fence.pid = None
-
-    async def rollback(self) -> None:
-        """ROLLBACK; a step's row that was waiting for the COMMIT goes with it."""
-        self._fence.at_commit, self._fence.pid = "", None
-        with self._fence.asking():
-            await self._connection.execute("ROLLBACK")
-
-
-async def _rollback(opened: Any, fence: Fence) -> None:  # noqa: ANN401 – asyncpg's connection, as SQLAlchemy has it
-    if not opened.is_closed() and opened.is_in_transaction():
-        with fence.asking():
-            await opened.execute("ROLLBACK")
 
 
 class _Cursor(dialect.AsyncAdapt_asyncpg_cursor):
@@ -253,7 +239,8 @@ class _Cursor(dialect.AsyncAdapt_asyncpg_cursor):
         adapted = self._adapt_connection
         if adapted.is_outside_of_transactions:
             operation = adapted.marked(operation)
-        if parameters or self.server_side or _wants_types(operation):
+        if parameters or self.server_side or statements.wants_types(operation):
+            await adapted.looks_at_its_locks()
             async with adapted.watching_for_a_commit(), self._alone(operation):
                 await super()._prepare_and_execute(operation, parameters)  # type: ignore[no-untyped-call]  # as above
             return
@@ -264,39 +251,27 @@ class _Cursor(dialect.AsyncAdapt_asyncpg_cursor):
                 if adapted._transaction is None:
                     await adapted._start_transaction()
                 async with adapted.watching_for_a_commit():
-                    results = await simple_query.send(self._connection, operation)
+                    results = await adapted.sent(operation)
             except Exception as error:  # noqa: BLE001 – SQLAlchemy's own translation follows
                 adapted._handle_exception(error)
             last = results[-1] if results else ResultSet()
-            counted = _ROWCOUNT.match(last.status)
             self._description = [
                 (column.name, column.type_oid, None, None, None, None, None) for column in last.columns
             ] or None
             self._rows = deque(last.rows)
-            self._rowcount = int(counted[1]) if counted else -1
+            self._rowcount = statements.rowcount(last.status)
 
     async def _executemany(self, operation: str, seq_of_parameters: Sequence[Any]) -> None:
+        await self._adapt_connection.looks_at_its_locks()
         async with self._adapt_connection.watching_for_a_commit(), self._alone(operation):
             await super()._executemany(operation, seq_of_parameters)  # type: ignore[no-untyped-call]  # as above
 
     def _alone(self, operation: str) -> AbstractAsyncContextManager[None]:
         adapted = self._adapt_connection
         # A procedure may commit by itself, which it cannot do inside of a transaction block.
-        if adapted.isolation_level != "autocommit" or self.server_side or _CALLS_A_PROCEDURE.match(operation):
+        if adapted.isolation_level != "autocommit" or self.server_side or statements.calls_a_procedure(operation):
             return contextlib.nullcontext()
         return adapted.in_a_transaction_of_its_own()  # type: ignore[no-any-return]  # see _adapt_connection
 
 
 _Connection._cursor_cls = _Cursor
-
-
-def _wants_types(operation: str) -> bool:
-    """Whether it is surely one statement that returns rows.
-
-    Such a statement is prepared, so that its rows have asyncpg's types for every PostgreSQL type. A semicolon
-    inside it may stand in a string or between two statements; nothing here tells which, and the simple
-    protocol takes both.
-    """
-    return ";" not in operation.rstrip().rstrip(";") and bool(
-        _RETURNS_ROWS.match(operation) or re.search(r"\breturning\b", operation, re.IGNORECASE)
-    )

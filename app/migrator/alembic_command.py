@@ -14,7 +14,7 @@ from app import log, settings
 from app.database import connection, url, working
 from app.database.ledger import new_run_id
 from app.errors import NotConfigured
-from app.migrator import condition, revisions
+from app.migrator import condition, revisions, status
 from app.migrator.call import Call
 from app.migrator.revisions import Applying
 from app.migrator.runner import Runner
@@ -52,7 +52,8 @@ def run(run_migrations: RunMigrations) -> None:
 async def _reading(run_migrations: RunMigrations, chosen: Settings) -> None:
     engine = working.plain_engine(url.database(chosen))
     async with engine.connect() as opened:
-        await opened.run_sync(run_migrations)
+        table = status.version_table(chosen)
+        await opened.run_sync(lambda connection: run_migrations(connection, **revisions.version_options(table)))
 
 
 async def _under_the_lock(command: tuple[str, str], run_migrations: RunMigrations, chosen: Settings) -> None:
@@ -81,7 +82,7 @@ async def _under_the_lock(command: tuple[str, str], run_migrations: RunMigration
 
 
 def _apply(run_migrations: RunMigrations, opened: Connection, work: Work) -> None:
-    run_migrations(opened, **revisions.run_options(_Onlooker(work)))
+    run_migrations(opened, **revisions.run_options(_Onlooker(work), status.version_table(work.settings)))
 
 
 def _emit(event: Event) -> None:

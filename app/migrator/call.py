@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from app.report import Direction
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -10,6 +12,11 @@ class Call:
 
     request_id: str
     target: str = "heads"
+    direction: Direction = "upgrade"
+    plans: frozenset[str] | None = None
+    """The digests of the plans that may be run, one of them; None where the caller has pinned none."""
+    accept: tuple[str, ...] = ()
+    """The rules whose findings the caller accepts."""
     lock_wait_s: float | None = None
     """How long to wait for the lock; None for the setting."""
     reason: str | None = None

@@ -54,7 +54,7 @@ def _compare(history: "History", heads: tuple[str, ...], recorded: Mapping[str, 
             ModifiedRevision(
                 revision=revision,
                 message=history.message(revision),
-                file=history.file(revision),
+                file=history.reference(revision),
                 applied_sha256=recorded[revision],
                 sha256=history.sha256(revision),
             )

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import asyncpg
 
-from app.database import connection, idempotency, lock
+from app.database import connection, idempotency, lock, schema
 from app.database.catalog import Facts
 from app.database.connection import Session
 from app.database.idempotency import Once
@@ -26,10 +26,13 @@ from app.errors import (
 from app.migrator import status
 from app.migrator.call import Call
 from app.problem import Problem, Replayed
-from app.report import Holder, Outcome, Reached, Run
+from app.report import Finding, Holder, Outcome, Reached, Run
 from app.settings import Settings
 
 _RECORD_TIMEOUT_S = 2
+_FINGERPRINT_TIMEOUT_S = 5
+_SHARE_OF_THE_SERVER = 0.75
+"""Of a limit: in what is left, PostgreSQL's own word that it is reached can arrive."""
 
 
 def _once(call: Call, heads: tuple[str, ...]) -> Once | None:
@@ -110,7 +113,9 @@ class Record:
                 await ledger.make(control)
             await ledger.bind(control, environment)
 
-    async def starts(self, control: Session, before: Facts, *, waited_ms: int, pending: int | None) -> str | None:
+    async def starts(
+        self, control: Session, before: Facts, *, waited_ms: int, pending: int | None, accepted: list[Finding]
+    ) -> str | None:
         """Put the run on record; a warning when that cannot be done."""
         ledger = status.ledger_of(self._settings, before)
         warning = await ledger.start(
@@ -120,6 +125,7 @@ class Record:
             exists=before.ledger_is_current,
             waited_ms=waited_ms,
             pending=pending,
+            accepted=accepted,
             once=self._once,
         )
         if warning is None:
@@ -160,6 +166,24 @@ class Record:
             return unwritable(error)
         return None
 
+    async def takes_a_fingerprint(self, session: Session, *, limit_s: float) -> str | None:
+        """Put on record what schema the run has left, if the run is; a warning when that cannot be done.
+
+        By itself, after the run's end: what is not done within `limit_s` must not undo the record of the run.
+        """
+        if self.ledger is None:
+            return None
+        place = schema.Place(self.ledger.schema, self.ledger.version_table)
+        limit_s = min(limit_s, _FINGERPRINT_TIMEOUT_S)
+        timeout_ms = max(1, round(limit_s * _SHARE_OF_THE_SERVER * 1000))
+        try:
+            async with asyncio.timeout(limit_s):
+                await schema.take(session, place, run_id=self._attempt.run_id, timeout_ms=timeout_ms)
+        except (DatabaseUnavailable, TimeoutError, asyncpg.PostgresError) as error:
+            why = getattr(error, "detail", None) or f"{str(error) or 'no answer in time'}."
+            return f"No fingerprint of the schema was taken, so drift is not known until the next run: {why}"
+        return None
+
     async def refused(self, database: Database, refusal: Problem, alone: AbstractAsyncContextManager[None]) -> None:
         """Put a refusal on record, where there is a record already; those who are `alone` do so one after another."""
         # The caller has waited long enough, so there is little time for the record.
@@ -173,4 +197,5 @@ class Record:
                 if facts.ledger_exists:
                     ledger = status.ledger_of(self._settings, facts)
                     error = self.document(refusal)
+                    error.pop("plan", None)  # the whole of it, with its SQL, as it was at that moment
                     await ledger.refuse(control, self._attempt, from_heads=facts.heads, error=error)

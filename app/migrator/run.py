@@ -1,4 +1,4 @@
-"""A run: one upgrade, from the look at the database to the answer. It reads from top to bottom.
+"""A run: one upgrade or downgrade, from the look at the database to the answer. It reads from top to bottom.
 
 take the turn → look → take the lock → end what is left of dead runs → look again → put the run on record
 → work → read back → put its end on record → give the lock back → answer
@@ -11,19 +11,23 @@ from app.database import connection, url
 from app.database.catalog import Facts
 from app.database.connection import Session
 from app.errors import HistoryMismatch, LockHeld, PlanRefused, WrongEnvironment
-from app.migrator import condition, glance, modified, status
+from app.migrator import condition, glance, modified, status, terms
 from app.migrator.call import Call
 from app.migrator.runner import Runner
+from app.migrator.terms import Terms
 from app.migrator.turn import Turn
 from app.report import Emit, Revision, Run
 from app.settings import Settings
 
 if TYPE_CHECKING:
+    import sqlalchemy as sa
+
     from app.migrator.revisions import History
+    from app.migrator.work import Work
 
 
 async def migrate(call: Call, settings: Settings, *, turn: Turn, emit: Emit) -> Run:
-    """Upgrade the database to the call's target.
+    """Move the database to the call's target, up or down.
 
     Raises:
         NotConfigured, UnknownTarget, HistoryMismatch, WrongEnvironment, PlanRefused, LockHeld, DatabaseUnavailable:
@@ -31,11 +35,12 @@ async def migrate(call: Call, settings: Settings, *, turn: Turn, emit: Emit) -> 
         StillRunning, IdempotencyKeyReused, Replayed: An earlier call had the same Idempotency-Key.
         RunStopped, DatabaseUnavailable: A run began; the problem carries run_id, applied and remaining.
     """
+    terms.insist_on_a_plan(call, settings)
     if (answer := await _at_a_glance(call, settings, turn=turn, emit=emit)) is not None:
         return answer
     history = await _history(settings)
     runner = Runner(call, settings, url.database(settings), turn=turn, emit=emit, heads=history.heads)
-    upgrade = _Upgrade(call, settings, history, runner)
+    errand = _Errand(call, settings, history, runner)
     try:
         async with (
             turn.of_the_first(call, runner.run_id),
@@ -43,38 +48,41 @@ async def migrate(call: Call, settings: Settings, *, turn: Turn, emit: Emit) -> 
             connection.session(runner.database) as session,
         ):
             before = await runner.look(session)
-            if (answer := await upgrade.answer_without_a_run(session, before)) is not None:
+            if (answer := await errand.answer_without_a_run(session, before)) is not None:
                 return answer
             async with runner.guard(session, before) as guard:
                 while not await runner.takes_the_lock(guard, session):
                     # The holder may have done the work meanwhile.
                     before = await runner.look(session)
-                    if (answer := await upgrade.answer_without_a_run(session, before)) is not None:
+                    if (answer := await errand.answer_without_a_run(session, before)) is not None:
                         return answer
                 # From here on the first session is the guard's; what else is to be said needs another.
                 async with connection.session(runner.database) as control:
                     await runner.ends_what_dead_runs_left(control)
                     before = await runner.look(control)
-                    if (answer := await upgrade.answer_without_a_run(control, before)) is not None:
+                    if (answer := await errand.answer_without_a_run(control, before)) is not None:
                         return answer
-                    await runner.goes_on_record(control, before, pending=len(upgrade.pending))
+                    await errand.terms.insist_on_the_pin(before, errand.pending)
+                    await runner.goes_on_record(control, before, pending=len(errand.pending), terms=errand.terms)
                 return await runner.carries_out(
-                    lambda opened, work: history.upgrade(opened, call.target, work),
+                    errand.apply,
                     guard=guard,
                     before=before,
-                    pending=upgrade.pending,
-                    missing=upgrade.missing,
+                    pending=errand.pending,
+                    missing=errand.missing,
+                    outcome="upgraded" if call.direction == "upgrade" else "downgraded",
                 )
-    except (LockHeld, HistoryMismatch, PlanRefused, WrongEnvironment) as refusal:
+    except (LockHeld, HistoryMismatch, WrongEnvironment, PlanRefused) as refusal:
         await runner.refuses(refusal)
         raise
 
 
-class _Upgrade:
-    """What an upgrade is to do, which each look at the database may change."""
+class _Errand:
+    """What a run is to do, which each look at the database may change."""
 
     def __init__(self, call: Call, settings: Settings, history: "History", runner: Runner) -> None:
         self.pending: list[Revision] = []
+        self.terms = Terms(call, settings, history)
         self._call = call
         self._settings = settings
         self._history = history
@@ -83,26 +91,36 @@ class _Upgrade:
     async def answer_without_a_run(self, control: Session, facts: Facts) -> Run | None:
         """The answer when an earlier call got it, or when nothing is to be done; None when something is `pending`.
 
+        That holds for a pinned plan too: what it was to do is done, by whomever (RFC 9110, section 13.1.1).
+
         Raises:
             Problem: as `migrate` says of what comes before a run.
         """
         if (first := await self._runner.record.first_answer(control, facts)) is not None:
             return first
-        self._history.resolve(self._call.target)  # a target that is not here at all is said first
+        call = self._call
+        self._history.resolve(call.target, call.direction)  # a target that is not here at all is said first
         condition.insist_on_environment(facts, self._settings)
         mismatch = await status.mismatch(control, self._settings, self._history, facts)
         if mismatch is not None:
             raise mismatch
-        self.pending = self._history.pending(facts.heads, self._call.target)
+        self.pending = self._history.pending(facts.heads, call.target, call.direction)
         if not self.pending:
             return await self._runner.nothing_to_do(control, facts)
         await modified.insist_on_none(control, self._settings, self._history, facts)
+        await self.terms.insist_on_findings(facts, self.pending)
         return None
 
+    def apply(self, opened: "sa.Connection", work: "Work") -> None:
+        """Run Alembic."""
+        from app.migrator import revisions  # brings Alembic, which most calls do without
+
+        revisions.run(self._history, opened, self._call.target, work, self._call.direction)
+
     def missing(self, after: Facts) -> list[Revision]:
-        """What the database lacks after the work."""
+        """What is still to be done after the work."""
         if all(map(self._history.knows, after.heads)):
-            return self._history.pending(after.heads, self._call.target)
+            return self._history.pending(after.heads, self._call.target, self._call.direction)
         return self.pending  # a run that has lost its lock may find what another deployment's has done meanwhile
 
 
@@ -112,7 +130,8 @@ async def _at_a_glance(call: Call, settings: Settings, *, turn: Turn, emit: Emit
     Raises:
         NotConfigured, DatabaseUnavailable: as `migrate` does.
     """
-    if status.alembic_is_loaded() or turn.glances or call.idempotency_key is not None:
+    is_simple = call.direction == "upgrade" and call.idempotency_key is None
+    if status.alembic_is_loaded() or turn.glances or not is_simple:
         return None
     turn.glances = True  # one at a time: those who call meanwhile must not open a connection each
     try:

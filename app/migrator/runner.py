@@ -20,6 +20,7 @@ from app.errors import DatabaseUnavailable, LockLost
 from app.migrator import condition, deadline, status, story
 from app.migrator.call import Call
 from app.migrator.record import Record
+from app.migrator.terms import Terms
 from app.migrator.turn import Turn, held
 from app.problem import Problem
 from app.report import Answered, Emit, Event, PoolMode, Reached, Revision, Run, Waited
@@ -104,9 +105,15 @@ class Runner:
         """End the backends of dead runs; only then what the database says of its version stays true."""
         self._warn(*await backends.end_leftovers(control))
 
-    async def goes_on_record(self, control: Session, before: Facts, *, pending: int | None) -> None:
+    async def goes_on_record(
+        self, control: Session, before: Facts, *, pending: int | None, terms: Terms | None = None
+    ) -> None:
         """Put the run on record, and tell what a pooler between us and the database takes away."""
-        self._warn(await self.record.starts(control, before, waited_ms=self._waited_ms, pending=pending))
+        if terms is not None:
+            self._warn(*terms.warnings)
+        accepted = terms.accepted if terms else []
+        waited_ms = self._waited_ms
+        self._warn(await self.record.starts(control, before, waited_ms=waited_ms, pending=pending, accepted=accepted))
         self._pool_mode = await pooler.mode(control, self.database) if before.pooler else None
 
     async def carries_out(
@@ -174,6 +181,9 @@ class Runner:
                     problem.members["warnings"] = self._warnings
                 told = problem or answer
                 unwritten = await self.record.ends(fresh, after, outcome, retries=work.retries, told=told)
+                if problem is None and unwritten is None:
+                    limit_s = self._deadline.left_to_answer_s / 2
+                    unwritten = await self.record.takes_a_fingerprint(fresh, limit_s=limit_s)
                 if unwritten is not None:
                     self._warn(unwritten)
                     answer = self._answer(before, after, outcome=outcome, work=work)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from app import report
 from app.database import catalog, connection, lock, pooler, url
-from app.database.catalog import Facts
+from app.database.catalog import Facts, VersionTable
 from app.database.connection import Session
 from app.database.ledger import Ledger
 from app.errors import DatabaseAhead, Diverged, HistoryMismatch
-from app.migrator import condition, modified
+from app.migrator import condition, drift, modified
 from app.report import Revision, Selection, State, Status
 from app.settings import Settings
 
@@ -43,12 +43,17 @@ async def history(settings: Settings) -> "History":
     await asyncio.to_thread(load)
     from app.migrator import revisions
 
-    return await revisions.loaded(settings.script_location)
+    return await revisions.loaded(settings.script_location, version_table(settings))
 
 
 def alembic_is_loaded() -> bool:
     """Whether it has been needed in this process, and knows the history by heart."""
     return "app.migrator.revisions" in sys.modules
+
+
+def version_table(settings: Settings) -> VersionTable:
+    """Where Alembic keeps the version."""
+    return VersionTable(settings.version_table, settings.version_table_schema)
 
 
 def ledger_of(settings: Settings, facts: Facts) -> Ledger:
@@ -58,7 +63,7 @@ def ledger_of(settings: Settings, facts: Facts) -> Ledger:
 
 async def look(control: Session, settings: Settings) -> Facts:
     """Look at the database, in one round trip."""
-    return await catalog.look(control, ledger_schema=settings.ledger_schema)
+    return await catalog.look(control, ledger_schema=settings.ledger_schema, version_table=version_table(settings))
 
 
 async def mismatch(control: Session, settings: Settings, history: "History", facts: Facts) -> HistoryMismatch | None:
@@ -139,8 +144,13 @@ async def standing(control: Session, settings: Settings, history: "History") -> 
             return Standing(facts, "diverged", [], known)
 
 
-async def status(settings: Settings, *, request_id: str) -> Status:
+async def status(settings: Settings, *, request_id: str, with_drift: bool = False) -> Status:
     """Everything that GET /status tells. Reads only, on one connection.
+
+    Args:
+        settings: The deployment's.
+        request_id: Of the call.
+        with_drift: Compare the schema with what the last run left, too.
 
     Raises:
         NotConfigured: There is no usable connection string or history.
@@ -158,6 +168,7 @@ async def status(settings: Settings, *, request_id: str) -> Status:
         runs = (await ledger_of(settings, facts).runs(control, last)).runs if facts.ledger_exists else []
         broken = await condition.broken_indexes(control, settings, facts)
         pool_mode = await pooler.mode(control, where) if facts.pooler else None
+        told, warnings = await drift.of(control, settings, facts, holder) if with_drift else (None, [])
     return Status(
         state=found.state,
         current=list(facts.heads),
@@ -168,6 +179,7 @@ async def status(settings: Settings, *, request_id: str) -> Status:
         lock=report.Lock(key=lock_key, held=holder is not None, holder=holder),
         runs=runs,
         broken_indexes=broken,
+        drift=told,
         database=report.Database(
             server_version=".".join(map(str, facts.server_version)),
             pooler=facts.pooler,
@@ -175,7 +187,10 @@ async def status(settings: Settings, *, request_id: str) -> Status:
             environment=facts.environment,
         ),
         deployment=settings.deployment,
-        warnings=condition.warnings(facts, where, pool_mode, environment=settings.deployment.environment),
+        warnings=[
+            *condition.warnings(facts, where, pool_mode, environment=settings.deployment.environment),
+            *warnings,
+        ],
         request_id=request_id,
     )
 

@@ -21,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.database import connection, fence, working
 from app.database.connection import DRIVER_ERRORS, Connection
 from app.database.fence import Fence
+from app.database.footprint import Footprint
 from app.database.ledger import Ledger
 from app.database.lock import Guard
 from app.database.url import Database
@@ -28,7 +29,7 @@ from app.errors import TimeBudgetExhausted
 from app.migrator import cause
 from app.migrator.deadline import Deadline
 from app.migrator.revisions import Applying
-from app.report import Blocker, Emit, Event, Revision, Step
+from app.report import Blocker, Emit, Event, Revision, Step, TableLock
 from app.settings import Settings
 
 PASSING = ("55P03", "40P01", "40001")
@@ -84,6 +85,7 @@ class Work:
             lock_timeout_s=self.settings.lock_timeout,
             pooler=self.pooler,
             remaining_s=lambda: self.deadline.left_to_work_s,
+            footprint=Footprint(self.settings.ledger_schema, self.settings.version_table),
         )
 
     @property
@@ -170,6 +172,7 @@ class Work:
             drops = self.settings.drop_broken_indexes
             self._fence.builds = self.ledger.builds(self.run_id, revision.revision, drops=drops)
         self._committed_before = self._fence.commits
+        self._fence.footprint.starts_afresh()
         self.mark()
         progress = f"{len(self.applied) + 1}/{len(self.pending)}"
         self.guard.show(revision.revision, progress)
@@ -196,7 +199,14 @@ class Work:
 
     def ends(self, revision: Revision) -> None:
         """A revision is committed."""
-        step = Step(revision=revision.revision, message=revision.message, duration_ms=self._elapsed_ms())
+        left = self._fence.footprint
+        step = Step(
+            revision=revision.revision,
+            message=revision.message,
+            duration_ms=self._elapsed_ms(),
+            locks=[TableLock(**lock) for lock in left.locks],
+            rewrote=left.rewrote,
+        )
         self.applied.append(step)
         self.running, self.tries, self._forgiven = None, 0, None
         self.emit(Event("revision.applied", step.model_dump()))

@@ -4,6 +4,7 @@ Times are RFC 3339 in UTC, durations whole milliseconds.
 """
 
 from app.report.base import Deployment, Direction, Report, Revision
+from app.report.drift import Change, Difference, Drift, Fingerprint
 from app.report.plan import LEVELS, Finding, Level, Plan, PlannedRevision
 from app.report.record import (
     AcceptedFinding,
@@ -49,13 +50,17 @@ __all__ = [
     "Answered",
     "Blocker",
     "BrokenIndex",
+    "Change",
     "Database",
     "Deployment",
+    "Difference",
     "Direction",
+    "Drift",
     "Emit",
     "Environment",
     "Event",
     "Finding",
+    "Fingerprint",
     "Health",
     "Holder",
     "IndexBuild",

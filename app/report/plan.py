@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from app.report.base import Deployment, Direction, Report, Revision
+from app.report.base import Direction, Report, Revision
 
 Level = Literal["notice", "warning", "danger"]
 LEVELS: tuple[Level, ...] = ("notice", "warning", "danger")
@@ -50,5 +50,3 @@ class Plan(Report):
     pending: list[PlannedRevision] = Field(description="What would run, in this order.")
     level: Level | None = Field(description="The worst of the findings; null where there are none.")
     lint: str = Field(description="`unavailable`, or the linter that the findings of source `squawk` come from.")
-    deployment: Deployment
-    warnings: list[str] = Field(default_factory=list)

@@ -26,7 +26,12 @@ class Step(Revision):
     """A revision that a run applied."""
 
     duration_ms: int
-    locks: list[TableLock] = Field([], description="What its transactions locked of what was there before.")
+    locks: list[TableLock] = Field(
+        [],
+        description="What its transactions locked of what was there before, the strongest hundred. A lock that kept "
+        "nobody out beyond another one on the same table is left out. Statements in an autocommit block are not seen, "
+        "nor those before a COMMIT in the revision's own SQL.",
+    )
     rewrote: list[str] = Field([], description="The tables whose rows were all written anew, or that were emptied.")
 
 

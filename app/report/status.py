@@ -7,6 +7,7 @@ from uuid import UUID
 from pydantic import Field
 
 from app.report.base import Deployment, Report, Revision
+from app.report.drift import Drift
 from app.report.record import RecordedRun
 
 State = Literal["up_to_date", "pending", "database_ahead", "diverged", "multiple_heads"]
@@ -72,6 +73,7 @@ class Status(Report):
     lock: Lock
     runs: list[RecordedRun]
     broken_indexes: list[BrokenIndex]
+    drift: Drift | None = Field(None, description="Null unless asked for, or where a warning says why.")
     database: Database
     deployment: Deployment
     warnings: list[str]

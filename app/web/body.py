@@ -1,6 +1,7 @@
-"""The body of POST /migrate."""
+"""The bodies of the routes that move the database."""
 
 import json
+from typing import Annotated
 
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -12,21 +13,39 @@ LARGEST_BODY = 64 * 1024
 """Bytes; a valid body of POST /migrate has well under one thousand."""
 
 
-class MigrateRequest(BaseModel):
-    """What POST /migrate takes; all of it is optional, and so is the body itself."""
+class Wanted(BaseModel):
+    """What every move of the database takes."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    target: str = Field("heads", min_length=1, max_length=200, description="A revision, as Alembic names them.")
+    target: str
     lock_wait_s: float | None = Field(
         None, ge=0, le=3600, description="How long to wait for the lock, in seconds; else MIGRATION_LOCK_WAIT."
     )
     reason: str | None = Field(None, max_length=500, description="Kept in the ledger.")
+    plan_digest: str | None = Field(
+        None, pattern=r"^[0-9a-f]{64}$", description="Run only the plan of this digest (GET /plan)."
+    )
+    accept: list[Annotated[str, Field(min_length=1, max_length=100)]] = Field(
+        default_factory=list, max_length=100, description="Rules whose findings are let pass; kept in the ledger."
+    )
 
     @property
     def canonical(self) -> str:
         """The same text for all bodies that ask for the same."""
         return json.dumps(self.model_dump(), sort_keys=True)
+
+
+class MigrateRequest(Wanted):
+    """What POST /migrate takes; all of it is optional, and so is the body itself."""
+
+    target: str = Field("heads", min_length=1, max_length=200, description="A revision, as Alembic names them.")
+
+
+class DowngradeRequest(Wanted):
+    """What POST /downgrade takes; the target must be named."""
+
+    target: str = Field(min_length=1, max_length=200, description="A revision, as Alembic names them, or `base`.")
 
 
 async def raw(request: Request, *, largest: int = LARGEST_BODY) -> bytes:
@@ -43,19 +62,18 @@ async def raw(request: Request, *, largest: int = LARGEST_BODY) -> bytes:
     return body
 
 
-async def migrate_request(request: Request) -> MigrateRequest:
+async def read[Body: BaseModel](request: Request, kind: type[Body]) -> Body:
     """Read the body by hand: FastAPI would parse it before it looks at the key.
 
     Raises:
         BodyTooLarge, WrongMediaType, InvalidRequest: as their names say.
     """
     body = await raw(request)
-    if not body.strip():
-        return MigrateRequest()
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/json" and not media_type.endswith("+json"):
-        raise WrongMediaType(f"The body is declared as {media_type[:100] or 'nothing'}, not as application/json.")
+    if body.strip():
+        media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if media_type != "application/json" and not media_type.endswith("+json"):
+            raise WrongMediaType(f"The body is declared as {media_type[:100] or 'nothing'}, not as application/json.")
     try:
-        return MigrateRequest.model_validate_json(body)
+        return kind.model_validate_json(body if body.strip() else b"{}")
     except ValidationError as error:
         raise invalid(error.errors(include_input=False, include_url=False)) from None

@@ -1,16 +1,18 @@
-"""POST /migrate."""
+"""POST /migrate and POST /downgrade."""
 
 import re
 import time
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Request, Response
+from pydantic import BaseModel
 
 from app.errors import (
     BodyTooLarge,
     Cancelled,
     DatabaseAhead,
     Diverged,
+    DowngradeNotAllowed,
     IdempotencyKeyReused,
     InsufficientScope,
     InvalidRequest,
@@ -19,17 +21,21 @@ from app.errors import (
     LockTimeout,
     MigrationFailed,
     MultipleHeads,
+    PlanChanged,
+    PlanRequired,
     RevisionModified,
     StatementTimeout,
     StillRunning,
     TimeBudgetExhausted,
     UnknownTarget,
+    UnsafePlan,
     WrongEnvironment,
     WrongMediaType,
 )
 from app.migrator.call import Call
-from app.report import Accepted, Run
-from app.web import body, early
+from app.report import Accepted, Direction, Run
+from app.web import body, conditions, early
+from app.web.auth import Caller
 from app.web.house import DATABASE, KEYED, MayApply, house
 from app.web.preferences import STREAMS, Preferences, preferences, stream
 from app.web.problems import HEADERS, documented, reference, request_id
@@ -61,51 +67,61 @@ _EARLY: dict[int | str, dict[str, Any]] = {
 }
 
 
+_STOPPED = (TimeBudgetExhausted, LockTimeout, LockLost, StatementTimeout, Cancelled, MigrationFailed)
+_PROBLEMS = (
+    *KEYED,
+    *DATABASE,
+    InsufficientScope,
+    InvalidRequest,
+    UnknownTarget,
+    BodyTooLarge,
+    WrongMediaType,
+    IdempotencyKeyReused,
+    StillRunning,
+    LockHeld,
+    WrongEnvironment,
+    DatabaseAhead,
+    Diverged,
+    PlanChanged,
+    PlanRequired,
+    UnsafePlan,
+    RevisionModified,
+    *_STOPPED,
+)
+
+
+def _takes(kind: type[BaseModel], *, required: bool) -> dict[str, Any]:
+    """The body of a route, for OpenAPI; it is read by hand."""
+    schema = {"application/json": {"schema": kind.model_json_schema()}}
+    return {"requestBody": {"content": schema} | ({"required": True} if required else {})}
+
+
+_IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        description="The same key and body get the same answer.",
+        json_schema_extra={"pattern": f"^({re.sub('[?]P<[a-z]+>', '', _KEY.pattern)})$"},
+    ),
+]
+_Prefer = Annotated[str | None, Header(description="`respond-async` and `wait=N` (RFC 7240).")]
+_IfMatch = Annotated[
+    str, Header(description="Run only the plan of this ETag (GET /plan).", json_schema_extra=dict(conditions.SCHEMA))
+]
+
+
 @router.post(
     "/migrate",
-    openapi_extra={
-        "requestBody": {"content": {"application/json": {"schema": body.MigrateRequest.model_json_schema()}}}
-    },
+    openapi_extra=_takes(body.MigrateRequest, required=False),
     response_model=Run,
-    responses={
-        **documented(
-            *KEYED,
-            *DATABASE,
-            InsufficientScope,
-            InvalidRequest,
-            UnknownTarget,
-            BodyTooLarge,
-            WrongMediaType,
-            IdempotencyKeyReused,
-            StillRunning,
-            LockHeld,
-            WrongEnvironment,
-            DatabaseAhead,
-            Diverged,
-            MultipleHeads,
-            RevisionModified,
-            TimeBudgetExhausted,
-            LockTimeout,
-            LockLost,
-            StatementTimeout,
-            Cancelled,
-            MigrationFailed,
-        ),
-        **_EARLY,
-    },
+    responses={**documented(*_PROBLEMS, MultipleHeads), **_EARLY},
 )
 async def migrate(
     request: Request,
     response: Response,
     caller: MayApply,
-    idempotency_key: Annotated[
-        str | None,
-        Header(
-            description="The same key and body get the same answer.",
-            json_schema_extra={"pattern": f"^({re.sub('[?]P<[a-z]+>', '', _KEY.pattern)})$"},
-        ),
-    ] = None,
-    prefer: Annotated[str | None, Header(description="`respond-async` and `wait=N` (RFC 7240).")] = None,  # noqa: ARG001 – for OpenAPI; it may come several times
+    idempotency_key: _IdempotencyKey = None,
+    prefer: _Prefer = None,  # noqa: ARG001 – for OpenAPI; it may come several times
+    if_match: _IfMatch = "",  # noqa: ARG001 – as above
 ) -> Any:  # noqa: ANN401 – a Run, or an answer that goes out earlier
     """Upgrade the database. 200 means that it is at the target; a run that stops early is never a 2xx.
 
@@ -113,22 +129,55 @@ async def migrate(
     the `result`. A caller who hangs up does not stop the run.
     """
     began = time.monotonic()
-    wanted = await body.migrate_request(request)
-    preferred = preferences(request.headers)
-    run = await house(request).begins(
-        Call(
-            request_id=request_id(request.scope),
-            target=wanted.target,
-            lock_wait_s=wanted.lock_wait_s,
-            reason=wanted.reason,
-            key_label=caller.label,
-            instance=reference(request.scope),
-            # Another caller's key of the same name is another key.
-            idempotency_key=f"{caller.label}:{_key(idempotency_key)}" if idempotency_key is not None else None,
-            body=wanted.canonical,
-        ),
-        longest_wait_s=preferred.wait_s,
+    wanted = await body.read(request, body.MigrateRequest)
+    return await _moved(request, response, _call(request, caller, wanted, "upgrade", idempotency_key), began)
+
+
+@router.post(
+    "/downgrade",
+    openapi_extra=_takes(body.DowngradeRequest, required=True),
+    response_model=Run,
+    responses={**documented(*_PROBLEMS, DowngradeNotAllowed), **_EARLY},
+)
+async def downgrade(
+    request: Request,
+    response: Response,
+    caller: MayApply,
+    idempotency_key: _IdempotencyKey = None,
+    prefer: _Prefer = None,  # noqa: ARG001 – as above
+    if_match: _IfMatch = "",  # noqa: ARG001 – as above
+) -> Any:  # noqa: ANN401 – as above
+    """Downgrade the database to a target, by a plan that was reviewed; off unless MIGRATION_ALLOW_DOWNGRADE is set."""
+    began = time.monotonic()
+    wanted = await body.read(request, body.DowngradeRequest)
+    return await _moved(request, response, _call(request, caller, wanted, "downgrade", idempotency_key), began)
+
+
+def _call(
+    request: Request, caller: Caller, wanted: body.Wanted, direction: Direction, idempotency_key: str | None
+) -> Call:
+    pinned = [conditions.matched(request.headers), frozenset([wanted.plan_digest]) if wanted.plan_digest else None]
+    plans = [digests for digests in pinned if digests is not None]
+    return Call(
+        request_id=request_id(request.scope),
+        target=wanted.target,
+        direction=direction,
+        plans=frozenset.intersection(*plans) if plans else None,
+        accept=tuple(wanted.accept),
+        lock_wait_s=wanted.lock_wait_s,
+        reason=wanted.reason,
+        key_label=caller.label,
+        instance=reference(request.scope),
+        # Another caller's key of the same name is another key.
+        idempotency_key=f"{caller.label}:{_key(idempotency_key)}" if idempotency_key is not None else None,
+        body=f"{direction} {wanted.canonical}",
     )
+
+
+async def _moved(request: Request, response: Response, call: Call, began: float) -> Any:  # noqa: ANN401 – as above
+    """Begin a run, and answer when the caller wants an answer."""
+    preferred = preferences(request.headers)
+    run = await house(request).begins(call, longest_wait_s=preferred.wait_s)
     # Whatever comes before the lock is held is answered plainly, so that its status is real.
     medium = stream(request.headers)
     if medium is not None and await run.begins():

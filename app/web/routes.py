@@ -20,13 +20,17 @@ from app.web.stream import EventStream
 router = APIRouter()
 
 
-@router.get("/status", responses=documented(*KEYED, *DATABASE))
-async def status(request: Request, _: MayRead) -> Status:
+@router.get("/status", responses=documented(*KEYED, *DATABASE, InvalidRequest))
+async def status(
+    request: Request,
+    _: MayRead,
+    drift: Annotated[bool, Query(description="Compare the schema with what the last run left.")] = False,  # noqa: FBT002 – a query parameter
+) -> Status:
     """How the database and this deployment stand to each other."""
     settings = await configured(request)
     from app.migrator import status
 
-    return await status.status(settings, request_id=request_id(request.scope))
+    return await status.status(settings, request_id=request_id(request.scope), with_drift=drift)
 
 
 @router.get(

@@ -10,7 +10,14 @@ from tests.conftest import client_of
 from tests.web.answers import problem, without_database
 
 ROUTES = {
-    *(("/migrate", "post"), ("/status", "get"), ("/runs", "get"), ("/runs/{run_id}", "get")),
+    *(
+        ("/migrate", "post"),
+        ("/downgrade", "post"),
+        ("/plan", "get"),
+        ("/status", "get"),
+        ("/runs", "get"),
+        ("/runs/{run_id}", "get"),
+    ),
     *(("/runs/{run_id}/events", "get"), ("/runs/{run_id}/cancel", "post")),
 }
 OPEN_ROUTES = {("/health", "get"), ("/livez", "get")}
@@ -44,11 +51,11 @@ def test_each_keyed_route_documents_its_key_and_its_problems(route: tuple[str, s
     operation = operations()[route]
     assert operation["security"]
     expected = {"200", "401", "503"} | ({"202", "403", "409", "422", "500"} if "post" in route else set())
-    if "/migrate" in route:
+    if "/migrate" in route or "/downgrade" in route:
         expected |= {"413", "415", "504"}
     assert operation["responses"].keys() >= expected
     for status, response in operation["responses"].items():
-        if status not in ("200", "202") and "description" in response:
+        if status not in ("200", "202", "304") and "description" in response:
             assert ProblemResponse.media_type in response["content"], f"{route} {status}"
 
 
@@ -56,5 +63,5 @@ def test_migrate_documents_its_optional_body() -> None:
     body = operations()[("/migrate", "post")]["requestBody"]
     assert not body.get("required", False)
     schema = body["content"]["application/json"]["schema"]
-    assert set(schema["properties"]) == {"target", "lock_wait_s", "reason"}
+    assert set(schema["properties"]) == {"target", "lock_wait_s", "reason", "plan_digest", "accept"}
     assert schema["additionalProperties"] is False

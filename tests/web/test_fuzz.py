@@ -13,7 +13,16 @@ from schemathesis.openapi.checks import RejectedPositiveData
 from schemathesis.specs.openapi.schemas import OpenApiSchema
 
 from app.database import lock
-from app.errors import BadSignature, MethodNotAllowed, NotFound, RunEnded, WrongDeployment
+from app.errors import (
+    BadSignature,
+    DowngradeNotAllowed,
+    MethodNotAllowed,
+    NotFound,
+    RehearsalFailed,
+    RehearsalNotAllowed,
+    RunEnded,
+    WrongDeployment,
+)
 from app.main import create_app
 from app.problem import DOCUMENTATION
 from app.settings import Settings
@@ -24,9 +33,10 @@ from tests.test_errors import PROBLEMS
 from tests.web.answers import without_database
 
 MIGRATE, STATUS, RUNS, RUN = "POST /migrate", "GET /status", "GET /runs", "GET /runs/{run_id}"
+PLAN, DOWNGRADE = "GET /plan", "POST /downgrade"
 EVENTS, CANCEL = "GET /runs/{run_id}/events", "POST /runs/{run_id}/cancel"
 OF_A_RUN = (RUN, EVENTS, CANCEL)
-KEYED = (MIGRATE, STATUS, RUNS, *OF_A_RUN)
+KEYED = (MIGRATE, DOWNGRADE, PLAN, STATUS, RUNS, *OF_A_RUN)
 HEALTH, LIVEZ = "GET /health", "GET /livez"
 FINE = ["2xx", "3xx", "4xx"]
 """What the check for server errors lets pass by default; every other check is on with its defaults as well."""
@@ -37,8 +47,12 @@ def filter_failure(_context: Any, failure: Any, case: Any, response: Any) -> boo
     if not isinstance(failure, RejectedPositiveData):
         return True
     # Nor which keys have come before, with what body.
-    unknown = [f"{DOCUMENTATION}{slug}" for slug in ("unknown-target", "idempotency-key-reused")]
-    unknowable = response.status_code == 422 and response.json()["type"] in unknown
+    unknown = [f"{DOCUMENTATION}{slug}" for slug in ("unknown-target", "idempotency-key-reused", "plan-changed")]
+    # Nor that a downgrade has no usual target, and that it is off, or wants a plan.
+    unknown += [f"{DOCUMENTATION}{slug}" for slug in ("downgrade-not-allowed", "plan-required")]
+    unknowable = response.status_code in (409, 412, 422, 428) and response.json()["type"] in unknown
+    if case.operation.label == PLAN and case.query.get("direction") == "downgrade":
+        unknowable = unknowable or "target" not in case.query
     # A link: the answer of a run that was not needed has no id, and schemathesis asks for it all the same.
     run_of_nobody = case.operation.label in OF_A_RUN and case.path_parameters.get("run_id") in (None, "null")
     return not (unknowable or run_of_nobody)
@@ -130,8 +144,10 @@ def test_a_caller_with_an_apply_key_meets_nothing_undocumented(
 ) -> None:
     found = fuzz(openapi(shop(), headers=APPLY))
     assert_nothing_was_found(found)
-    assert found.answers[MIGRATE] == {200, 401, 415, 422}  # 401 is what the check for ignored keys provokes
-    assert found.answers[STATUS] == {200, 401}
+    assert found.answers[MIGRATE] == {200, 401, 412, 415, 422}  # 401 is what the check for ignored keys provokes
+    assert found.answers[DOWNGRADE] == {401, 409, 415, 422}
+    assert found.answers[PLAN] == {200, 401, 422}
+    assert found.answers[STATUS] == {200, 401, 422}
     assert found.answers[RUNS] == {200, 401, 422}
     assert found.answers[RUN] == {200, 401, 404, 422}
     assert found.answers[EVENTS] == {200, 401, 404, 422}
@@ -145,8 +161,9 @@ def test_a_caller_with_a_read_key_meets_nothing_undocumented_and_changes_nothing
 ) -> None:
     found = fuzz(openapi(shop(), headers=READ))
     assert_nothing_was_found(found)
-    assert found.answers[MIGRATE] == {401, 403}
-    assert found.answers[STATUS] == {200, 401}
+    assert found.answers[MIGRATE] == found.answers[DOWNGRADE] == {401, 403}
+    assert found.answers[PLAN] == {200, 401, 422}
+    assert found.answers[STATUS] == {200, 401, 422}
     assert found.answers[RUNS] == {200, 401, 422}
     assert found.answers[RUN] == found.answers[EVENTS] == {401, 404, 422}
     assert found.answers[CANCEL] == {401, 403}
@@ -197,7 +214,7 @@ def test_an_application_without_a_database_says_so_to_who_has_a_key() -> None:
     )
     assert_nothing_was_found(found)
     assert found.answers[MIGRATE] == {401, 415, 422, 503}
-    assert found.answers[STATUS] == {401, 503}
+    assert found.answers[STATUS] == {401, 422, 503}
 
 
 # --- what a fuzzer does not run into
@@ -226,8 +243,9 @@ def test_the_description_is_valid_and_names_every_problem() -> None:
     schemas = [content["schema"] for answer in responses for content in answer["content"].values()]
     types = {each for found in schemas for each in found.get("properties", {}).get("type", {}).get("enum", [])}
     # No operation has a method that its path does not take, and POST /migrate names nothing that could be missing or
-    # over, and is no webhook.
-    expected = set(PROBLEMS) - {MethodNotAllowed, NotFound, RunEnded, BadSignature, WrongDeployment}
+    # over, and is no webhook; what only goes back, or rehearses, has its own route.
+    elsewhere = {DowngradeNotAllowed, RehearsalNotAllowed, RehearsalFailed}
+    expected = set(PROBLEMS) - {MethodNotAllowed, NotFound, RunEnded, BadSignature, WrongDeployment} - elsewhere
     assert types == {f"{DOCUMENTATION}{problem.slug}" for problem in expected}
 
 

@@ -72,7 +72,7 @@ async def test_an_edited_revision_is_named_with_both_hashes_and_its_file(
             {
                 "revision": "a1",
                 "message": "Do a1.",
-                "file": str(after / "versions" / "a1.py"),
+                "file": f"{after.name}/versions/a1.py",
                 "applied_sha256": sha256(before, "a1"),
                 "sha256": sha256(after, "a1"),
             }

@@ -1,0 +1,165 @@
+"""The footprint of a revision: which tables it has locked, for how long, and which it has written anew.
+
+PostgreSQL tells both only while the transaction is open, and only of the state that it is in. So each BEGIN notes the
+tables that there are, in a setting of the transaction's own, each COMMIT compares, and both go with messages that are
+sent anyway. When a lock was taken is seen by looks in between: one goes in front of a statement without parameters
+when there was none for 10 ms, in the same message.
+
+Sources: PostgreSQL manual, "pg_locks", "Explicit Locking" (table 13.2), "pg_class" (relfilenode), "SET" (SET LOCAL).
+"""
+
+import json
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.database.literals import literal
+
+_EVERY_S, _EVERY_S_PER_LOCK = 0.01, 0.0001
+"""How much time is to lie between two looks. More where there are many locks, since each look reads all of them."""
+_MOST_TABLES = 10_000
+"""So many tables a BEGIN notes at most, in a few dozen milliseconds. Of the rest nothing is told."""
+_MOST_TOLD = 100
+
+_BEFORE, _HELD, _FOOTPRINT = (f"migration_endpoint.{name}" for name in ("before", "held", "footprint"))
+"""Settings, set for the length of a transaction: nothing of them is left to whoever gets the backend next."""
+
+_OWN_LOCKS = (
+    "FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'relation' AND granted AND relation >= 16384 "
+    "AND mode <> 'SIReadLock'"
+)
+"""From 16384 on OIDs are no longer PostgreSQL's own (FirstNormalObjectId). An SIReadLock blocks nobody."""
+LOOK = f"SELECT relation, mode {_OWN_LOCKS}"
+"""Short, since it stands before the statement in pg_stat_activity too, which cuts its queries."""
+
+_MODES = (
+    "(VALUES ('AccessShareLock', 1, 128), ('RowShareLock', 2, 192), ('RowExclusiveLock', 3, 240), "
+    "('ShareUpdateExclusiveLock', 4, 248), ('ShareLock', 5, 236), ('ShareRowExclusiveLock', 6, 252), "
+    "('ExclusiveLock', 7, 254), ('AccessExclusiveLock', 8, 255)) AS modes(mode, level, keeps_out)"
+)
+"""From the mildest on, with the set of modes that each keeps out: bit 0 is the first of them."""
+
+LOCKS_ON_RECORD = f"nullif(current_setting('{_FOOTPRINT}', true), '')::jsonb -> 'locks'"
+REWROTE_ON_RECORD = (
+    f"ARRAY(SELECT jsonb_array_elements_text(nullif(current_setting('{_FOOTPRINT}', true), '')::jsonb -> 'rewrote'))"
+)
+"""SQL expressions for a step's row, where `at_commit` came before it in the same transaction."""
+
+
+@dataclass(slots=True)
+class Footprint:
+    """The footprint of the revision that runs, as far as its transactions have shown it."""
+
+    ledger_schema: str = ""
+    version_table: str = ""
+    """Left out, since they are ours and not the revision's."""
+    locks: list[dict[str, Any]] = field(default_factory=list)
+    """What the transactions that are committed have locked, as `report.TableLock` has it."""
+    rewrote: list[str] = field(default_factory=list)
+    """The tables that they wrote anew, or emptied."""
+
+    _is_whole: bool = False
+    """The revision's step is on record, so the next transaction belongs to another revision."""
+    _has_asked: bool = False
+    """The one look of the revision that may take a round trip of its own was had."""
+    _is_first: bool = True
+    """No statement was sent yet in this transaction."""
+    _seen_at: float = 0.0
+    """When the locks were seen last, or the transaction began."""
+    _since: dict[tuple[int, str], float] = field(default_factory=dict)
+    """Since when a lock, by its table's OID and its mode, is held at the most."""
+    _over: dict[tuple[int, str], float] = field(default_factory=dict)
+    """How long one was held that went with a savepoint, in seconds."""
+
+    def starts_afresh(self) -> None:
+        """Another revision begins, or the same one once more."""
+        self.locks, self.rewrote = [], []
+        self._is_whole = self._has_asked = False
+
+    @property
+    def at_begin(self) -> str:
+        """The statement that notes which tables there are, and what this transaction has locked already."""
+        return (
+            f"SELECT set_config('{_BEFORE}', (SELECT json_object_agg(oid, json_build_array(relfilenode, "
+            "oid::regclass)) FROM (SELECT c.oid, c.relfilenode FROM pg_class c "
+            "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid >= 16384 AND c.relkind IN ('r','p','m','f','v') "
+            f"AND c.relpersistence <> 't' AND n.nspname <> {literal(self.ledger_schema)} "
+            f"AND c.relname <> {literal(self.version_table)} LIMIT {_MOST_TABLES}) AS tables)::text, true) IS NULL, "
+            f"set_config('{_HELD}', (SELECT json_agg(relation || mode)::text {_OWN_LOCKS}), true) IS NULL"
+        )
+
+    def begins(self) -> None:
+        """A transaction has begun, and a statement follows at once."""
+        if self._is_whole:
+            self.starts_afresh()
+        self._is_first, self._seen_at = True, time.monotonic()
+        self._since, self._over = {}, {}
+
+    def wants_a_look(self, *, alone: bool) -> bool:
+        """Whether a look is to go before the statement that is sent now.
+
+        Args:
+            alone: It would take a round trip of its own, which is done once in a revision.
+        """
+        is_first, self._is_first = self._is_first, False
+        due_s = _EVERY_S + _EVERY_S_PER_LOCK * len(self._since)
+        if is_first or time.monotonic() - self._seen_at < due_s or (alone and self._has_asked):
+            return False
+        self._has_asked |= alone
+        return True
+
+    def sees(self, locks: list[tuple[int, str]], *, at: float) -> None:
+        """Take in what a look has seen that was sent at a time, by `time.monotonic`."""
+        for gone in self._since.keys() - set(locks):
+            self._over[gone] = max(self._over.get(gone, 0.0), at - self._since.pop(gone))
+        for lock in locks:
+            self._since.setdefault(lock, self._seen_at)
+        self._seen_at = at
+
+    def at_commit(self) -> str:
+        """The statement that tells the footprint, including that of the revision's earlier transactions."""
+        now = time.monotonic()
+        known = [(lock, now - since) for lock, since in self._since.items()] + list(self._over.items())
+        seen = [f"({oid}::oid, {literal(mode)}, {_ms(held_s)})" for (oid, mode), held_s in known]
+        taken = [f"SELECT relation, mode, {_ms(now - self._seen_at)} {_OWN_LOCKS}"]
+        if seen:  # not a SELECT for each: thousands of them would be too deep for the parser
+            taken.append(f"VALUES {', '.join(seen)}")
+        named = ["SELECT name, mode, ms FROM here"] + [
+            f"SELECT {literal(each['relation'])}, {literal(each['mode'])}, {each['held_ms']}" for each in self.locks
+        ]
+        return (
+            f"SELECT set_config('{_FOOTPRINT}', (WITH before AS MATERIALIZED ("
+            "SELECT key::oid AS oid, (value ->> 0)::oid AS relfilenode, value ->> 1 AS name "
+            f"FROM json_each(nullif(current_setting('{_BEFORE}', true), '')::json)), "
+            "held AS MATERIALIZED (SELECT value AS lock "
+            f"FROM json_array_elements_text(nullif(current_setting('{_HELD}', true), '')::json)), "
+            f"taken(oid, mode, ms) AS ({' UNION ALL '.join(taken)}), "
+            "here AS (SELECT * FROM taken JOIN before USING (oid) WHERE (oid || mode) NOT IN (SELECT lock FROM held)), "
+            "locks AS (SELECT relation, mode, max(ms) AS ms, level, keeps_out "
+            f"FROM ({' UNION ALL '.join(named)}) AS named(relation, mode, ms) JOIN {_MODES} USING (mode) "
+            f"GROUP BY relation, mode, level, keeps_out ORDER BY level DESC, ms DESC, relation LIMIT {_MOST_TOLD}), "
+            # One that keeps nobody out whom another on the same table does not keep out as long tells nothing.
+            "telling AS (SELECT * FROM locks l WHERE NOT EXISTS (SELECT FROM locks o WHERE o.relation = l.relation "
+            "AND o.mode <> l.mode AND o.ms >= l.ms AND o.keeps_out & l.keeps_out = l.keeps_out)), "
+            "rewrote(relation) AS (SELECT name FROM here JOIN pg_class c USING (oid) "
+            "WHERE c.relfilenode <> here.relfilenode "
+            f"UNION SELECT unnest({literal(self.rewrote)}) ORDER BY 1 LIMIT {_MOST_TOLD}) "
+            "SELECT json_build_object('locks', (SELECT coalesce(json_agg(json_build_object('relation', relation, "
+            "'mode', mode, 'held_ms', ms) ORDER BY level DESC, ms DESC, relation), '[]') FROM telling), "
+            "'rewrote', (SELECT coalesce(json_agg(relation ORDER BY relation), '[]') FROM rewrote))::text), true)"
+        )
+
+    def commits(self, told: str, *, is_whole: bool) -> None:
+        """Keep what `at_commit` has told, now that its transaction is committed.
+
+        Args:
+            told: The setting's value that it returned.
+            is_whole: The revision's step went on record with it.
+        """
+        footprint = json.loads(told)
+        self.locks, self.rewrote = footprint["locks"], footprint["rewrote"]
+        self._is_whole = is_whole
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)

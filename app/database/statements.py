@@ -1,0 +1,43 @@
+"""What the text of a revision's statement tells, as far as a regular expression can say."""
+
+import re
+
+_ROWCOUNT = re.compile(r"(?:SELECT|UPDATE|DELETE|MERGE|FETCH|MOVE|COPY|INSERT \d+) (\d+)")
+_SPACE = r"\s|--[^\n]*(?:\n|$)|/\*.*?\*/"
+
+
+def _begins_with(words: str, *, also: str) -> re.Pattern[str]:
+    return re.compile(rf"(?:{_SPACE}|{also})*(?:{words})\b", re.IGNORECASE | re.DOTALL)
+
+
+_RETURNS_ROWS = _begins_with("SELECT|WITH|VALUES|TABLE|SHOW|EXPLAIN|FETCH|EXECUTE|CALL", also=r"\(")
+_CALLS_A_PROCEDURE = _begins_with("CALL", also=r"\(")
+_ENDS_A_TRANSACTION = _begins_with("ROLLBACK|COMMIT|ABORT|END|PREPARE", also=";")
+
+
+def wants_types(operation: str) -> bool:
+    """Whether it is surely one statement that returns rows.
+
+    Such a statement is prepared, so that its rows have asyncpg's types for every PostgreSQL type. A semicolon
+    inside it may stand in a string or between two statements; nothing here tells which, and the simple
+    protocol takes both.
+    """
+    return ";" not in operation.rstrip().rstrip(";") and bool(
+        _RETURNS_ROWS.match(operation) or re.search(r"\breturning\b", operation, re.IGNORECASE)
+    )
+
+
+def calls_a_procedure(operation: str) -> bool:
+    """Whether it is a CALL."""
+    return _CALLS_A_PROCEDURE.match(operation) is not None
+
+
+def ends_a_transaction(operation: str) -> bool:
+    """Whether it begins with what PostgreSQL takes even in a transaction that has failed, and nothing else."""
+    return _ENDS_A_TRANSACTION.match(operation) is not None
+
+
+def rowcount(status: str) -> int:
+    """How many rows a command tag such as `UPDATE 3` speaks of; -1 where it speaks of none, as DBAPI has it."""
+    counted = _ROWCOUNT.match(status)
+    return int(counted[1]) if counted else -1

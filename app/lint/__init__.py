@@ -1,0 +1,65 @@
+"""Findings: what is to be said against a plan's SQL, by squawk where it is at hand, and by a few rules of our own.
+
+A pure room: it knows neither Alembic nor the database, only text. docs/findings.md tells its rules.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+from app.lint import downgrade, mixture, remarks, serving, squawk
+from app.lint.changes import changes, table
+from app.lint.novelty import Novelty
+from app.lint.script import Script
+from app.lint.statements import split
+from app.report import Finding
+
+__all__ = ["Script", "findings"]
+
+
+async def findings(
+    scripts: Sequence[Script], *, server_version: tuple[int, int], folder: Path
+) -> tuple[list[Finding], str]:
+    """What is to be said against the scripts of a plan, and which linter has said its part.
+
+    Args:
+        scripts: In the order in which they would run.
+        server_version: Of PostgreSQL, such as (17, 2).
+        folder: The project's root; squawk obeys the `.squawk.toml` that it finds from there.
+
+    Returns:
+        The findings in the order of the scripts and of their lines; and `squawk` with its version, or `unavailable`.
+    """
+    answer = await squawk.ask(scripts, server_version=server_version, folder=folder)
+    said = answer.remarks if answer else [[] for _ in scripts]
+    # In a thread: a thousand revisions take a moment, and other requests shall not wait for it.
+    found = await asyncio.to_thread(_judged, scripts, said)
+    return found, answer.version if answer else "unavailable"
+
+
+def _judged(scripts: Sequence[Script], said: Sequence[Sequence[squawk.Remark]]) -> list[Finding]:
+    novelty = Novelty()
+    found: list[Finding] = []
+    for script, of_script in zip(scripts, said, strict=True):
+        found += sorted(_of(script, of_script, novelty), key=lambda one: (one.line or 0, one.source, one.rule))
+    return found
+
+
+def _of(script: Script, said: Sequence[squawk.Remark], novelty: Novelty) -> list[Finding]:
+    statements = split(script.sql)
+    every = [changes(statement) for statement in statements]
+    found = [mixture.finding(script, statements)]
+    on_new_tables = set()
+    for at, (statement, of_statement) in enumerate(zip(statements, every, strict=True)):
+        subject = table(statement)
+        if subject and novelty.made(subject):
+            on_new_tables.add(at)
+        later = [change for each in every[at + 1 :] for change in each] if of_statement else []
+        for change in of_statement:
+            if script.direction == "upgrade":
+                found.append(serving.finding(script, change, novelty, later))
+            else:
+                found.append(downgrade.finding(script, change, novelty))
+            novelty.learn(change)
+    own = [one for one in found if one]
+    return [*own, *remarks.findings(script, said, statements, on_new_tables, own)]

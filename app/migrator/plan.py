@@ -1,0 +1,120 @@
+"""A plan: what a run would do, revision by revision, with its SQL, and what is to be said against it.
+
+It reads only, takes no lock, and runs no revision against the database: Alembic's offline mode writes the SQL.
+"""
+
+import asyncio
+import hashlib
+import json
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from app.database import connection, url
+from app.database.catalog import Facts
+from app.migrator import condition, status
+from app.migrator.glance import PROJECT
+from app.migrator.turn import held
+from app.report import LEVELS, Direction, Finding, Level, Plan, PlannedRevision, Revision
+from app.settings import Settings
+
+if TYPE_CHECKING:
+    from app.migrator.revisions import History, Rendered
+
+
+async def plan(settings: Settings, *, target: str = "heads", direction: Direction = "upgrade") -> Plan:
+    """What a run to `target` would do now; what would keep it from running at all is raised as the run would.
+
+    Raises:
+        NotConfigured, UnknownTarget, HistoryMismatch, WrongEnvironment, DatabaseUnavailable: as `run.migrate`.
+        LockHeld: A run in this process keeps Alembic busy.
+    """
+    history = await status.history(settings)
+    history.resolve(target, direction)
+    async with connection.session(url.database(settings)) as control:
+        facts = await status.look(control, settings)
+        condition.insist_on_environment(facts, settings)
+        mismatch = await status.mismatch(control, settings, history, facts)
+    if mismatch is not None:
+        raise mismatch
+    return await drawn(history, facts, target, direction)
+
+
+async def drawn(history: "History", facts: Facts, target: str, direction: Direction) -> Plan:
+    """The plan for a database that `facts` tells of, all of whose heads are known.
+
+    Raises:
+        UnknownTarget, LockHeld: as `plan`.
+    """
+    from app import lint  # a room of its own, which most calls do without
+    from app.migrator import revisions  # brings Alembic, which `history` has brought already
+
+    pending = history.pending(facts.heads, target, direction)
+    scripts: list[Rendered] = []
+    began = time.monotonic()
+    try:
+        if pending:
+            scripts = await asyncio.to_thread(revisions.rendered, history, facts.heads, target, direction)
+    except TimeoutError:
+        raise held(None, waited_s=time.monotonic() - began) from None
+    found, linter = await lint.findings(
+        [lint.Script(each.revision, direction, each.sql, each.transactional) for each in scripts],
+        server_version=facts.server_version,
+        folder=PROJECT,
+    )
+    planned = [
+        _planned(history, revision, script, [finding for finding in found if finding.revision == revision.revision])
+        for revision, script in zip(pending, scripts, strict=True)
+    ]
+    return Plan(
+        direction=direction,
+        digest=digest(history, facts, target, direction, pending),
+        current=list(facts.heads),
+        target=target,
+        pending=planned,
+        level=worst(finding for each in planned for finding in each.findings),
+        lint=linter,
+    )
+
+
+def digest(history: "History", facts: Facts, target: str, direction: Direction, pending: list[Revision]) -> str:
+    """What a plan is known by: SHA-256, in hex, of what would be run, in which order, and on which database."""
+    said = [
+        direction,
+        target,
+        facts.heads,
+        history.heads,
+        [(each.revision, history.sha256(each.revision)) for each in pending],
+        facts.version_table,
+        facts.identity,
+    ]
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+
+
+def worst(findings: Iterable[Finding]) -> Level | None:
+    """The worst level of the findings; None where there are none."""
+    return max((finding.level for finding in findings), key=LEVELS.index, default=None)
+
+
+def _planned(history: "History", revision: Revision, script: "Rendered", findings: list[Finding]) -> PlannedRevision:
+    return PlannedRevision(
+        revision=revision.revision,
+        message=revision.message,
+        file=history.reference(revision.revision),
+        sha256=history.sha256(revision.revision),
+        transactional=script.transactional,
+        sql=script.sql,
+        unrendered=script.unrendered,
+        findings=findings + ([_not_rendered(script)] if script.unrendered else []),
+    )
+
+
+def _not_rendered(script: "Rendered") -> Finding:
+    return Finding(
+        revision=script.revision,
+        rule="not-rendered",
+        level="notice",
+        message=f"Nothing is said of what it does after this SQL, since it asks the database: {script.unrendered}.",
+        safe_way="Read the file; see what it does and locks with POST /rehearse on a copy of the database.",
+        source="migration-endpoint",
+    )

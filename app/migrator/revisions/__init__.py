@@ -1,0 +1,27 @@
+"""The deployment's revisions: the only room that knows Alembic."""
+
+from app.migrator.revisions.env_py import (
+    Applying,
+    Observer,
+    Onlooker,
+    command_under_way,
+    run_options,
+    version_options,
+)
+from app.migrator.revisions.history import History, Rendered, loaded
+from app.migrator.revisions.rendering import rendered
+from app.migrator.revisions.running import run
+
+__all__ = [
+    "Applying",
+    "History",
+    "Observer",
+    "Onlooker",
+    "Rendered",
+    "command_under_way",
+    "loaded",
+    "rendered",
+    "run",
+    "run_options",
+    "version_options",
+]

@@ -1,0 +1,127 @@
+"""Alembic run through the user's env.py, which configures it as it likes, but with what we insist on."""
+
+import threading
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from alembic import context
+from alembic.runtime.environment import EnvironmentContext
+from alembic.runtime.migration import MigrationInfo
+from alembic.script import Script
+
+from app.database.catalog import VersionTable
+from app.migrator.revisions.history import History, sha256_of
+from app.report import Revision
+
+_one_at_a_time = threading.Lock()
+"""Alembic's `op` and `context` are global to the process; two upgrades at once would mix them up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Applying:
+    """A revision that Alembic has just run, in the moment before its transaction commits."""
+
+    revision: str
+    direction: str
+    down_revisions: tuple[str, ...]
+    sha256: str
+
+
+class Onlooker(Protocol):
+    """Is told of each revision, in the thread that runs it."""
+
+    def applies(self, applying: Applying) -> None:
+        """A revision has run; its transaction is still open."""
+
+
+class Observer(Onlooker, Protocol):
+    """Is told of each revision before, at the end of, and after its transaction."""
+
+    def begins(self, revision: Revision) -> None:
+        """A revision is about to run; nothing of it has reached the database."""
+
+    def ends(self, revision: Revision) -> None:
+        """A revision is committed."""
+
+
+def through(
+    history: History, environment: EnvironmentContext, insisted: dict[str, Any], *, patience_s: float = -1
+) -> None:
+    """Run env.py, which configures Alembic, and through it what `environment` is made for.
+
+    Raises:
+        TimeoutError: This process has been running Alembic for longer than `patience_s`; -1 waits for ever.
+    """
+    _insist(environment, insisted)
+    if not _one_at_a_time.acquire(timeout=patience_s):
+        raise TimeoutError
+    try:
+        with environment:
+            history.script.run_env()
+    finally:
+        _one_at_a_time.release()
+
+
+def _insist(environment: EnvironmentContext, insisted: dict[str, Any]) -> None:
+    """Have env.py configure Alembic as it likes, but with what a run needs.
+
+    On the instance, since Alembic makes `alembic.context` a proxy of this class and of no child of it.
+    """
+    theirs = environment.configure
+
+    def configure(*positional: Any, **named: Any) -> None:  # noqa: ANN401 – as Alembic declares it
+        options = dict(zip(_POSITIONAL, positional, strict=False)) | named
+        both = [options.pop("on_version_apply", None), insisted.get("on_version_apply")]
+        callbacks = [each for one in both for each in _several(one)] if both[1] else []  # else nothing is applied
+        theirs(**{**options, **insisted, "on_version_apply": callbacks})
+
+    environment.configure = configure  # type: ignore[method-assign]  # see above
+
+
+_POSITIONAL = ("connection", "url", "dialect_name", "dialect_opts")
+"""Parameters of Alembic's `configure` that env.py may give by their position."""
+
+
+def _several(callbacks: Any) -> tuple[Any, ...]:  # noqa: ANN401 – as Alembic declares it
+    if isinstance(callbacks, list | tuple | set):
+        return tuple(callbacks)
+    return (callbacks,) if callbacks else ()
+
+
+def version_options(table: VersionTable) -> dict[str, Any]:
+    """The options of Alembic's `configure` that say where the version is kept."""
+    return {"version_table": table.name, "version_table_schema": table.schema}
+
+
+def run_options(onlooker: Onlooker, table: VersionTable) -> dict[str, Any]:
+    """The options of Alembic's `configure` that a run insists on."""
+
+    def on_version_apply(*, step: MigrationInfo, **_: Any) -> None:  # noqa: ANN401 – Alembic's protocol
+        if step.is_stamp:
+            return
+        script = step.up_revision
+        assert isinstance(script, Script)  # noqa: S101 – a migration step always moves along one script
+        onlooker.applies(
+            Applying(
+                revision=script.revision,
+                direction="upgrade" if step.is_upgrade else "downgrade",
+                down_revisions=tuple(step.down_revision_ids),
+                sha256=sha256_of(script.path),
+            )
+        )
+
+    return {**version_options(table), "transaction_per_migration": True, "on_version_apply": on_version_apply}
+
+
+def command_under_way() -> tuple[str, str] | None:
+    """The plain `alembic` command that is under way, such as ("upgrade", "head"); None if it only reads."""
+    try:
+        context.get_revision_argument()
+    except KeyError:  # `current`, `check`, `revision`: commands without a destination
+        return None
+    options = context.config.cmd_opts
+    # Called from Python rather than from a terminal there are no options to read.
+    if not options:
+        return "upgrade", "heads"
+    revisions = options.revisions if "revisions" in options else [options.revision]  # `stamp` takes several
+    return options.cmd[0].__name__, " ".join(revisions)

@@ -1,0 +1,184 @@
+"""The revision graph of a deployment."""
+
+import asyncio
+import functools
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from alembic.config import Config
+from alembic.runtime.migration import RevisionStep
+from alembic.script import Script, ScriptDirectory
+from alembic.script.revision import MultipleHeads as AlembicMultipleHeads
+from alembic.util import CommandError
+
+from app.database.catalog import USUAL, VersionTable
+from app.errors import MultipleHeads, NotConfigured, UnknownTarget
+from app.migrator.glance import PROJECT, folder
+from app.redaction import redacted
+from app.report import Direction, Revision
+
+_RELATIVE = re.compile(r"(?:.*@)?[+-]\d+")
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """What a revision sends, in one direction."""
+
+    revision: str
+    sql: str
+    """Without the BEGIN and COMMIT around it, and without its version's row."""
+    transactional: bool | None
+    """Whether all of it is in one transaction; None where only running it can tell."""
+    unrendered: str | None
+    """Why `sql` ends early; None where it is complete."""
+
+
+class History:
+    """The revision graph of a deployment. It never changes, so one is loaded per process."""
+
+    def __init__(self, script_location: str, version_table: VersionTable = USUAL) -> None:
+        self.rendered: dict[tuple[str, Direction], Rendered] = {}
+        """What has been rendered so far; it never changes either."""
+        self.version_table = version_table
+        self._config = Config(toml_file=PROJECT / "pyproject.toml")
+        self._config.set_main_option("script_location", str(folder(script_location)).replace("%", "%%"))
+        try:
+            self.script = ScriptDirectory.from_config(self._config)
+            self.heads: tuple[str, ...] = tuple(sorted(self.script.get_heads()))
+        except (Exception, SystemExit) as error:  # a revision's file is somebody's code, and may raise anything
+            raise NotConfigured(
+                f"The revisions in {script_location} cannot be loaded: {type(error).__name__}: {redacted(str(error))}",
+                hint="Run `alembic history` in a checkout of the deployed commit; it fails in the same way.",
+            ) from error
+
+    def knows(self, revision: str) -> bool:
+        """Whether this history contains the revision of exactly this id."""
+        return self.script.revision_map._revision_map.get(revision) is not None  # noqa: SLF001 – has no public twin
+
+    def message(self, revision: str) -> str:
+        """The first line of a revision's docstring; empty where the revision is not known here."""
+        script = self.script.revision_map._revision_map.get(revision)  # noqa: SLF001 – as above
+        return revision_of(script).message if isinstance(script, Script) else ""
+
+    def completed(self, beginning: str) -> str:
+        """The only revision that begins so; what came, where there is none or are several."""
+        if self.knows(beginning):
+            return beginning
+        every = self.script.revision_map._revision_map  # noqa: SLF001 – as above
+        found = [each for each in every if isinstance(each, str) and each.startswith(beginning)]
+        return found[0] if len(found) == 1 else beginning
+
+    def pending(self, current: Iterable[str], target: str, direction: Direction = "upgrade") -> list[Revision]:
+        """What a move from `current`, all of it known, to `target` would run, in Alembic's order.
+
+        Raises:
+            UnknownTarget: No revision matches the target, or it does not lie in that direction.
+            MultipleHeads: The target is `head`, and there are several.
+        """
+        if (target, direction) == ("heads", "upgrade") and tuple(sorted(current)) == self.heads:
+            return []  # the usual case, and Alembic would walk the whole graph to find out
+        return [revision_of(step.revision) for step in self.steps(tuple(current), target, direction)]
+
+    def resolve(self, target: str, direction: Direction = "upgrade") -> None:
+        """See that the target names something here.
+
+        Raises:
+            UnknownTarget: No revision matches it.
+            MultipleHeads: It is `head`, and there are several.
+        """
+        if (target, direction) not in (("heads", "upgrade"), ("base", "downgrade")):
+            with self._asked_for(target):
+                self._insist_on_a_name(target)
+
+    def applied(self, heads: Iterable[str]) -> list[str]:
+        """The revisions that a database at `heads` has, in Alembic's order; heads unknown here are passed over."""
+        graph = self.script.revision_map
+        every = graph._revision_map  # noqa: SLF001 – as above
+        at = [script for head in heads if (script := every.get(head)) is not None]
+        # As Alembic itself tells what is applied, `depends_on` included; what is public refuses heads that overlap.
+        below = set(graph._get_ancestor_nodes(at))  # noqa: SLF001 – as above
+        return graph._topological_sort(below, at)[::-1]  # noqa: SLF001 – as above
+
+    def file(self, revision: str) -> Path:
+        """The file of a revision that is known here."""
+        script = self.script.revision_map._revision_map[revision]  # noqa: SLF001 – as above
+        assert isinstance(script, Script)  # noqa: S101 – the map of a ScriptDirectory has nothing else by that id
+        return Path(script.path)
+
+    def reference(self, revision: str) -> str:
+        """Its path, the same on every machine: from the project's root, or from where the history's folder lies."""
+        file = self.file(revision)
+        return str(file.relative_to(PROJECT) if file.is_relative_to(PROJECT) else Path(*file.parts[-3:]))
+
+    def sha256(self, revision: str) -> str:
+        """The SHA-256 of the file of a revision that is known here, in hex; each file is read once per process."""
+        return sha256_of(str(self.file(revision)))
+
+    @contextmanager
+    def _asked_for(self, target: str) -> Iterator[None]:
+        try:
+            yield
+        except (CommandError, AssertionError) as error:  # Alembic asserts that something follows the @ of a branch
+            if isinstance(error.__cause__, AlembicMultipleHeads):
+                raise MultipleHeads(
+                    f"The target `{target}` asks for one head, and the history has {len(self.heads)}.",
+                    heads=list(self.heads),
+                ) from None
+            raise UnknownTarget(
+                f"No revision of this deployment matches the target `{target[:100]}`.",
+                target=target[:100],
+                heads=list(self.heads),
+            ) from None
+
+    def _insist_on_a_name(self, target: str) -> None:
+        """Not `+1` or `-1`, which mean something else each time."""
+        wanted = None if _RELATIVE.fullmatch(target) else self.script.get_revisions(target)
+        if not wanted or None in wanted:
+            raise CommandError(f"{target} names no revision")
+
+    def steps(self, current: tuple[str, ...], target: str, direction: Direction) -> list[RevisionStep]:
+        """Alembic's own steps from `current` to `target`; raises as `pending` does.
+
+        Alembic has no public way to ask; these are what `alembic upgrade` and `alembic downgrade` call.
+        """
+        with self._asked_for(target):
+            if (target, direction) != ("base", "downgrade"):
+                self._insist_on_a_name(target)
+            if direction == "upgrade":
+                return self.script._upgrade_revs(target, current)  # type: ignore[arg-type]  # noqa: SLF001
+            return self.script._downgrade_revs(target, current)  # type: ignore[arg-type]  # noqa: SLF001
+
+    def config(self) -> Config:
+        """A Config of its own for each use, as Alembic's commands have it."""
+        config = Config(toml_file=self._config.toml_file_name)
+        config.set_main_option("script_location", self.script.dir.replace("%", "%%"))
+        return config
+
+
+_load = functools.cache(History)
+
+
+async def loaded(script_location: str, version_table: VersionTable = USUAL) -> History:
+    """The history in `script_location`, whose version is in `version_table`.
+
+    Loaded once per process, in a thread, since a thousand files take a while.
+
+    Raises:
+        NotConfigured: A revision's file cannot be imported, or the chain is broken.
+    """
+    return await asyncio.to_thread(_load, script_location, version_table)
+
+
+def revision_of(script: Script) -> Revision:
+    """What is told of a revision."""
+    return Revision(revision=script.revision, message=" ".join(script.doc.split()))
+
+
+@functools.cache
+def sha256_of(path: str) -> str:
+    """The SHA-256 of a file, in hex; a deployment's files never change."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()

@@ -1,0 +1,214 @@
+"""The pin: only the plan that was reviewed is run, whatever happens between the review and the run."""
+
+import asyncio
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from tests import gate
+from tests.conftest import MakeSettings, WriteHistory, client_of
+from tests.servers import APPLY, READ, Database, until
+from tests.terminal import terminal
+from tests.web.answers import problem
+
+TWO = {"a1": "op.execute('CREATE TABLE a (id int)')", "b2": "op.execute('CREATE TABLE b (id int)')"}
+NOBODYS = "0" * 64
+
+
+async def digest_of(client: httpx.AsyncClient, **parameters: str) -> str:
+    answer = await client.get("/plan", headers=READ, params=parameters)
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["digest"])
+
+
+async def migrate(client: httpx.AsyncClient, body: dict[str, Any], **headers: str) -> httpx.Response:
+    return await client.post("/migrate", headers=APPLY | headers, json=body)
+
+
+@pytest.mark.parametrize("way", ["body", "ETag", "bare", "list", "both"])
+async def test_the_pinned_plan_is_run(settings: MakeSettings, write_history: WriteHistory, way: str) -> None:
+    async with client_of(settings(write_history(**TWO))) as client:
+        digest = await digest_of(client)
+        body: dict[str, str] = {"plan_digest": digest} if way in ("body", "both") else {}
+        tag = {"ETag": f'"{digest}"', "bare": digest, "list": f'"{NOBODYS}", "{digest}"', "both": f'"{digest}"'}.get(
+            way
+        )
+        answer = await migrate(client, body, **({"If-Match": tag} if tag else {}))
+    assert (answer.status_code, answer.json()["outcome"]) == (200, "upgraded")
+
+
+@pytest.mark.parametrize(
+    ("body", "tag"),
+    [
+        ({"plan_digest": NOBODYS}, None),
+        ({}, f'"{NOBODYS}"'),
+        ({"plan_digest": "the right one"}, f'"{NOBODYS}"'),
+        ({}, 'W/"the right one"'),
+    ],
+)
+async def test_another_plan_is_not_run_and_the_new_one_comes_with_the_refusal(
+    settings: MakeSettings, write_history: WriteHistory, database: Database, body: dict[str, str], tag: str | None
+) -> None:
+    async with client_of(settings(write_history(**TWO))) as client:
+        await migrate(client, {"target": "a1"})
+        now = (await client.get("/plan", headers=READ)).json()
+        body = {name: value.replace("the right one", now["digest"]) for name, value in body.items()}
+        headers = {"If-Match": tag.replace("the right one", now["digest"])} if tag else {}
+        document = problem(await migrate(client, body, **headers), "plan-changed", 412)
+        assert document["plan"] == now
+        # It works with the plan that came.
+        assert (await migrate(client, {"plan_digest": document["plan"]["digest"]})).json()["outcome"] == "upgraded"
+        refused = (await client.get("/runs", headers=READ)).json()["runs"][1]
+    assert (refused["outcome"], refused["error"]["status"]) == ("refused", 412)
+    assert "plan" not in refused["error"]
+    assert database.value("SELECT to_regclass('b') IS NOT NULL")
+
+
+async def test_a_pin_that_pins_nothing_is_refused(settings: MakeSettings, write_history: WriteHistory) -> None:
+    async with client_of(settings(write_history(**TWO))) as client:
+        for body, tag in (({"plan_digest": "0007"}, ""), ({"plan_digest": NOBODYS + "\n"}, ""), ({}, "0007")):
+            answer = await migrate(client, body, **({"If-Match": tag} if tag else {}))
+            problem(answer, "invalid-request", 422)
+
+
+async def test_a_revision_that_was_edited_after_the_review_is_not_run(
+    settings: MakeSettings, write_history: WriteHistory, database: Database
+) -> None:
+    reviewed, deployed = write_history(**TWO), write_history(**TWO | {"b2": "op.execute('DROP TABLE a')"})
+    async with client_of(settings(reviewed)) as client:
+        digest = await digest_of(client)
+    async with client_of(settings(deployed)) as client:
+        document = problem(await migrate(client, {"plan_digest": digest}), "plan-changed", 412)
+    assert [each["sql"] for each in document["plan"]["pending"]] == ["CREATE TABLE a (id int);", "DROP TABLE a;"]
+    assert database.value("SELECT to_regclass('a')") is None
+
+
+async def test_the_plan_is_compared_once_the_lock_is_held(
+    settings: MakeSettings, write_history: WriteHistory, database: Database
+) -> None:
+    """Two callers pin the same plan. The second waits, while the first one is half through; then all is done."""
+    history = write_history(a1=TWO["a1"], w2=gate.WAITS, b3="op.execute('CREATE TABLE b (id int)')")
+    async with client_of(settings(history)) as first, client_of(settings(history)) as second:
+        digest = await digest_of(first)
+        with gate.shut(database):
+            runs = [
+                asyncio.create_task(migrate(each, {"plan_digest": digest, "lock_wait_s": 30}))
+                for each in (first, second)
+            ]
+            await asyncio.to_thread(until, lambda: database.value("SELECT to_regclass('a') IS NOT NULL"))
+            other = asyncio.create_task(migrate(second, {"plan_digest": NOBODYS, "lock_wait_s": 0.2}))
+            problem(await other, "lock-held", 409)
+            await asyncio.sleep(0.3)
+            assert not any(run.done() for run in runs)
+        outcomes = [(await run).json()["outcome"] for run in runs]
+    assert sorted(outcomes) == ["up_to_date", "upgraded"]
+
+
+async def test_what_was_done_meanwhile_by_others_is_a_changed_plan(
+    settings: MakeSettings, write_history: WriteHistory, database: Database
+) -> None:
+    """The first look sees the reviewed plan; while this caller waits for the lock, somebody runs a part of it."""
+    history = write_history(a1=gate.WAITS, b2="pass", c3="pass")
+    async with client_of(settings(history)) as client, client_of(settings(history)) as other:
+        digest = await digest_of(client)
+        with gate.shut(database):
+            part = asyncio.create_task(migrate(other, {"target": "a1"}))
+            await asyncio.to_thread(
+                until, lambda: database.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 1
+            )
+            pinned = asyncio.create_task(migrate(client, {"plan_digest": digest, "lock_wait_s": 30}))
+            await asyncio.sleep(0.3)
+        assert (await part).json()["outcome"] == "upgraded"
+        problem(await pinned, "plan-changed", 412)
+    assert database.value("SELECT version_num FROM alembic_version") == "a1"
+
+
+async def test_a_plan_that_is_done_already_is_up_to_date(settings: MakeSettings, write_history: WriteHistory) -> None:
+    async with client_of(settings(write_history(**TWO))) as client:
+        digest = await digest_of(client)
+        outcomes = [(await migrate(client, {"plan_digest": digest})).json()["outcome"] for _ in range(2)]
+    assert outcomes == ["upgraded", "up_to_date"]
+
+
+# --- MIGRATION_REQUIRE_PLAN
+
+
+async def test_without_a_pin_nothing_is_run_where_one_is_required(
+    settings: MakeSettings, write_history: WriteHistory, database: Database
+) -> None:
+    async with client_of(settings(write_history(**TWO), require_plan=True)) as client:
+        problem(await migrate(client, {}), "plan-required", 428)
+        problem(await migrate(client, {}, **{"If-Match": "*"}), "plan-required", 428)
+        assert database.value("SELECT to_regclass('a')") is None
+        digest = await digest_of(client)
+        assert (await migrate(client, {"plan_digest": digest})).json()["outcome"] == "upgraded"
+
+
+def test_the_terminal_needs_the_pin_too(database: Database, write_history: WriteHistory) -> None:
+    chosen = {"require_plan": True, "script_location": write_history(**TWO)}
+    refused = terminal(database, "migrate", **chosen)
+    assert (refused.returncode, refused.stderr.splitlines()[0].partition(":")[0]) == (
+        1,
+        "Only a reviewed plan is run here",
+    )
+    digest = json.loads(terminal(database, "plan", "--json", **chosen).stdout)["digest"]
+    assert terminal(database, "migrate", "--plan", f'"{digest}"', **chosen).returncode == 0
+
+
+# --- MIGRATION_MAX_LEVEL, and what a caller accepts
+
+DROPS = {
+    "a1": "op.execute('CREATE TABLE a (id int, old int)')",
+    "b2": "op.execute('ALTER TABLE a DROP COLUMN old')",
+}
+
+
+async def test_a_dangerous_plan_is_refused_unless_its_rules_are_accepted(
+    settings: MakeSettings, write_history: WriteHistory, database: Database
+) -> None:
+    history = write_history(**DROPS)
+    async with client_of(settings(history)) as client:
+        await migrate(client, {"target": "a1"})
+    async with client_of(settings(history, max_level="warning")) as client:
+        document = problem(await migrate(client, {}), "unsafe-plan", 409)
+        plan = (await client.get("/plan", headers=READ)).json()
+        findings = plan["pending"][0]["findings"]
+        assert document["findings"] == [each for each in findings if each["level"] == "danger"]
+        assert document["digest"] == plan["digest"]
+        assert {each["rule"] for each in document["findings"]} >= {"ban-drop-column", "breaks-serving-code"}
+        assert all(each["safe_way"] for each in document["findings"])
+        problem(await migrate(client, {"accept": ["ban-drop-column"]}), "unsafe-plan", 409)
+        assert database.value("SELECT count(*) FROM pg_attribute WHERE attname = 'old'") == 1
+
+        rules = sorted({each["rule"] for each in document["findings"]})
+        answer = await migrate(client, {"accept": [*rules, "of-no-use"]})
+        assert answer.json()["outcome"] == "upgraded"
+    accepted = database.value(
+        "SELECT accepted FROM migration_endpoint.run WHERE outcome = 'upgraded' AND target = 'heads'"
+    )
+    assert {(each["revision"], each["rule"], each["level"]) for each in accepted} == {
+        ("b2", rule, "danger") for rule in rules
+    }
+    refusals = database.execute("SELECT error->>'status' FROM migration_endpoint.run WHERE outcome = 'refused'")
+    assert refusals == [("409",), ("409",)]
+
+
+async def test_a_plan_no_worse_than_allowed_is_run(settings: MakeSettings, write_history: WriteHistory) -> None:
+    history = write_history(**DROPS)
+    async with client_of(settings(history, max_level="danger")) as client:
+        assert (await migrate(client, {})).json()["outcome"] == "upgraded"
+        assert (await migrate(client, {})).json()["outcome"] == "up_to_date"
+
+
+def test_a_pipeline_sees_the_level_in_the_exit_code(database: Database, write_history: WriteHistory) -> None:
+    history = write_history(**DROPS)
+    terminal(database, "migrate", "--target", "a1", script_location=history)
+    told = terminal(database, "plan", script_location=history, max_level="warning")
+    assert told.returncode == 1
+    assert "DANGER  breaks-serving-code" in told.stdout
+    assert "the safe way:" in told.stdout
+    assert terminal(database, "plan", script_location=history, max_level="danger").returncode == 0
+    refused = terminal(database, "migrate", script_location=history, max_level="warning")
+    assert (refused.returncode, "unsafe" in refused.stderr or "not let pass" in refused.stderr) == (1, True)
