@@ -10,18 +10,18 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 
-from app.database import environment, footprint, idempotency, indexes, tables
+from app.database import environment, footprint, idempotency, indexes, recorded, tables
 from app.database.connection import Session
 from app.database.idempotency import Once
 from app.database.literals import identifier, json_literal, literal
 from app.errors import PermissionDenied
-from app.report import Deployment, Finding, Outcome, RecordedRun, RecordedRunWithSteps, RecordedStep
+from app.report import Deployment, Finding, Outcome, RecordedRunWithSteps, Runs, Selection
 
 
 def unwritable(error: Exception) -> str:
@@ -202,31 +202,13 @@ class Ledger:
         """Where it is remembered that a revision begins to build an index concurrently."""
         return indexes.Record(self._schema, run_id, revision, drops)
 
-    async def runs(self, control: Session, *, limit: int) -> list[RecordedRun]:
-        """The last runs, newest first."""
-        rows = await control.execute(
-            "SELECT coalesce(json_agg(to_jsonb(r) - 'answer' ORDER BY started_at DESC, id DESC), '[]')::text FROM ("
-            f"SELECT * FROM {self._schema}.run WHERE version_table = {literal(self.version_table)} "
-            f"ORDER BY started_at DESC, id DESC LIMIT {limit}) AS r"
-        )
-        return [RecordedRun(**_recorded(row)) for row in json.loads(rows[0][0])]
+    async def runs(self, control: Session, selection: Selection) -> Runs:
+        """The runs that are asked for, newest first."""
+        return await recorded.page(control, self.schema, self.version_table, selection)
 
     async def run(self, control: Session, run_id: UUID) -> RecordedRunWithSteps | None:
         """One run with its steps, or None."""
-        runs, steps = await control.results(
-            f"SELECT row_to_json(r)::text FROM {self._schema}.run r WHERE id = {literal(run_id)} "
-            f"AND version_table = {literal(self.version_table)}; "
-            f"SELECT row_to_json(s)::text FROM {self._schema}.step s WHERE run_id = {literal(run_id)} ORDER BY id"
-        )
-        if not runs.rows:
-            return None
-        ((row,),) = runs.rows
-        recorded = json.loads(row)
-        return RecordedRunWithSteps(
-            **_recorded(recorded),
-            steps=[_recorded_step(json.loads(step)) for (step,) in steps.rows],
-            answer=recorded.get("answer"),
-        )
+        return await recorded.run(control, self.schema, self.version_table, run_id)
 
     async def applied_by(self, control: Session, run_id: UUID) -> tuple[list[str], bool]:
         """The revisions that a run has applied, and whether somebody has asked for its end."""
@@ -294,33 +276,3 @@ class Ledger:
     @property
     def _schema(self) -> str:
         return identifier(self.schema)
-
-
-def _recorded(row: dict[str, Any]) -> dict[str, Any]:
-    """The members of a RecordedRun, from its row."""
-    started, finished = _time(row["started_at"]), row["finished_at"] and _time(row["finished_at"])
-    same = ("outcome", "target", "retries", "key_label", "reason", "request_id", "error")
-    return {
-        **{name: row[name] for name in same},
-        "run_id": row["id"],
-        **{name: row.get(name) for name in ("waited_ms", "pending")},  # which an earlier form lacks
-        "from_": row["from_heads"],
-        "to": row["to_heads"],
-        "started_at": started,
-        "finished_at": finished,
-        "duration_ms": round((finished - started).total_seconds() * 1000) if finished else None,
-        "deployment": Deployment(id=row["deployment_id"], git_sha=row["git_sha"], environment=row["environment"]),
-    }
-
-
-def _recorded_step(row: dict[str, Any]) -> RecordedStep:
-    same = ("revision", "direction", "sha256", "duration_ms")
-    return RecordedStep(
-        started_at=_time(row["started_at"]),
-        **{name: row.get(name) or [] for name in ("locks", "rewrote")},  # null where an earlier version wrote it
-        **{name: row[name] for name in same},
-    )
-
-
-def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text).astimezone(UTC)

@@ -12,7 +12,7 @@ from app.database.catalog import Facts
 from app.database.connection import Session
 from app.errors import LockLost, NotFound, RunEnded
 from app.migrator import status, story
-from app.report import Event, RunInDetail, Runs
+from app.report import Event, RunInDetail, Runs, Selection
 from app.settings import Settings
 
 if TYPE_CHECKING:
@@ -26,13 +26,13 @@ _MARGIN_S = 3
 """A follower leaves before the platform ends its invocation."""
 
 
-async def runs(settings: Settings, *, limit: int) -> Runs:
-    """The last runs, newest first; none without a ledger."""
+async def runs(settings: Settings, selection: Selection) -> Runs:
+    """The runs that are asked for, newest first; none without a ledger."""
     async with connection.session(url.database(settings)) as control:
         facts = await status.look(control, settings)
         if not facts.ledger_exists:
             return Runs(runs=[])
-        return Runs(runs=await status.ledger_of(settings, facts).runs(control, limit=limit))
+        return await status.ledger_of(settings, facts).runs(control, selection)
 
 
 async def run(settings: Settings, run_id: UUID) -> RunInDetail:

@@ -13,7 +13,7 @@ from app.database.connection import Session
 from app.database.ledger import Ledger
 from app.errors import DatabaseAhead, Diverged, HistoryMismatch
 from app.migrator import condition, drift, modified
-from app.report import Revision, State, Status
+from app.report import Revision, Selection, State, Status
 from app.settings import Settings
 
 if TYPE_CHECKING:
@@ -164,7 +164,8 @@ async def status(settings: Settings, *, request_id: str, with_drift: bool = Fals
         compared = await modified.comparison(control, settings, known, facts, found.known_heads)
         lock_key = lock.key(facts.version_table)
         holder = await lock.holder(control, lock_key)
-        runs = await ledger_of(settings, facts).runs(control, limit=_RUNS_IN_STATUS) if facts.ledger_exists else []
+        last = Selection(limit=_RUNS_IN_STATUS)
+        runs = (await ledger_of(settings, facts).runs(control, last)).runs if facts.ledger_exists else []
         broken = await condition.broken_indexes(control, settings, facts)
         pool_mode = await pooler.mode(control, where) if facts.pooler else None
         told, warnings = await drift.of(control, settings, facts, holder) if with_drift else (None, [])

@@ -7,6 +7,7 @@ from app.report.base import Deployment, Direction, Report, Revision
 from app.report.drift import Change, Difference, Drift, Fingerprint
 from app.report.plan import LEVELS, Finding, Level, Plan, PlannedRevision
 from app.report.record import (
+    AcceptedFinding,
     IndexBuild,
     Outcome,
     RecordedRun,
@@ -28,6 +29,7 @@ from app.report.run import (
     TableLock,
     Waited,
 )
+from app.report.selection import Selection, cursor
 from app.report.status import (
     BrokenIndex,
     Database,
@@ -44,6 +46,7 @@ from app.report.status import (
 __all__ = [
     "LEVELS",
     "Accepted",
+    "AcceptedFinding",
     "Answered",
     "Blocker",
     "BrokenIndex",
@@ -78,9 +81,11 @@ __all__ = [
     "RunInDetail",
     "RunState",
     "Runs",
+    "Selection",
     "State",
     "Status",
     "Step",
     "TableLock",
     "Waited",
+    "cursor",
 ]

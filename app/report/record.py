@@ -7,10 +7,19 @@ from uuid import UUID
 from pydantic import Field
 
 from app.report.base import Deployment, Direction, Report
+from app.report.plan import Level
 from app.report.run import TableLock
 
 Outcome = Literal["running", "upgraded", "downgraded", "stamped", "failed", "cancelled", "refused", "abandoned"]
 RunState = Literal["running", "ended", "lost"]
+
+
+class AcceptedFinding(Report):
+    """A finding that the caller of a run has accepted, and that would have stopped it otherwise."""
+
+    revision: str
+    rule: str
+    level: Level
 
 
 class RecordedStep(Report):
@@ -46,6 +55,8 @@ class RecordedRun(Report):
     deployment: Deployment
     request_id: str | None
     error: dict[str, Any] | None = Field(description="The problem that ended the run.")
+    revisions: list[str] = Field(description="Those of its steps, in their order.")
+    accepted: list[AcceptedFinding] = Field(description="What its caller has accepted of the plan's findings.")
 
 
 class IndexBuild(Report):
@@ -80,3 +91,4 @@ class Runs(Report):
     """The answer of GET /runs, newest first."""
 
     runs: list[RecordedRun]
+    next: str | None = Field(None, description="The `cursor` of the next page; null where this is the last.")

@@ -132,4 +132,9 @@ def invalid(faults: Any) -> InvalidRequest:  # noqa: ANN401 – pydantic's list 
     where = [
         {"field": ".".join(str(part) for part in fault["loc"]) or "body", "message": fault["msg"]} for fault in faults
     ]
-    return InvalidRequest("; ".join(f"{each['field']}: {each['message']}" for each in where), errors=where)
+    of_the_query = all(each["field"].startswith("query.") for each in where)
+    return InvalidRequest(
+        "; ".join(f"{each['field']}: {each['message']}" for each in where),
+        hint="Correct the parameters that `errors` names, or leave them out." if of_the_query else None,
+        errors=where,
+    )

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
+from urllib.parse import urlencode
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
@@ -10,10 +11,10 @@ from fastapi import APIRouter, Query, Request, Response
 from app import log
 from app.errors import InsufficientScope, InvalidRequest, NotFound, RunEnded
 from app.problem import Problem
-from app.report import Event, RunInDetail, Runs, Status
+from app.report import Event, RunInDetail, Runs, Selection, Status
 from app.web.house import DATABASE, KEYED, MayApply, MayRead, configured, house
 from app.web.preferences import STREAMS, stream
-from app.web.problems import HEADERS, documented, request_id
+from app.web.problems import HEADERS, documented, reference, request_id
 from app.web.stream import EventStream
 
 router = APIRouter()
@@ -32,13 +33,28 @@ async def status(
     return await status.status(settings, request_id=request_id(request.scope), with_drift=drift)
 
 
-@router.get("/runs", responses=documented(*KEYED, *DATABASE, InvalidRequest))
-async def runs(request: Request, _: MayRead, limit: Annotated[int, Query(ge=1, le=200)] = 20) -> Runs:
-    """The last runs, newest first."""
+@router.get(
+    "/runs",
+    responses={
+        **documented(*KEYED, *DATABASE, InvalidRequest),
+        200: {"headers": {**HEADERS, "Link": {"description": '`rel="next"`.', "schema": {"type": "string"}}}},
+    },
+)
+async def runs(request: Request, response: Response, _: MayRead, selection: Annotated[Selection, Query()]) -> Runs:
+    """The runs on record, newest first; a page at a time."""
     settings = await configured(request)
     from app.migrator import runs
 
-    return await runs.runs(settings, limit=limit)
+    found = await runs.runs(settings, selection)
+    if found.next is not None:
+        response.headers["Link"] = f'<{_next_page(request, found.next)}>; rel="next"'
+    return found
+
+
+def _next_page(request: Request, cursor: str) -> str:
+    """The same question for the next page (RFC 8288)."""
+    asked = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
+    return f"{reference(request.scope)}?{urlencode([*asked, ('cursor', cursor)])}"
 
 
 @router.get("/runs/{run_id}", responses=documented(*KEYED, *DATABASE, InvalidRequest, NotFound))

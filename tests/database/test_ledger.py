@@ -8,7 +8,7 @@ import pytest
 from app.database import connection, url
 from app.database.connection import Session
 from app.database.ledger import Attempt, Ledger, new_run_id
-from app.report import Deployment
+from app.report import Deployment, Selection
 from tests.conftest import MakeSettings, WriteHistory, client_of
 from tests.servers import APPLY, READ, Database
 
@@ -90,9 +90,9 @@ async def test_a_run_that_is_still_running_when_the_next_one_starts_was_abandone
     await ledger.start(session, dead, from_heads=(), exists=False)
     await other.start(session, elsewhere, from_heads=(), exists=True)
     await ledger.start(session, alive, from_heads=("a1",), exists=True)
-    outcomes = {run.run_id: run.outcome for run in await ledger.runs(session, limit=9)}
+    outcomes = {run.run_id: run.outcome for run in (await ledger.runs(session, Selection(limit=9))).runs}
     assert outcomes == {dead.run_id: "abandoned", alive.run_id: "running"}
-    assert [run.outcome for run in await other.runs(session, limit=9)] == ["running"]
+    assert [run.outcome for run in (await other.runs(session, Selection(limit=9))).runs] == ["running"]
     # The dead one wakes up and tells its own story: too late.
     await ledger.finish(session, dead.run_id, "upgraded", to_heads=("z9",), retries=0)
     told = await ledger.run(session, dead.run_id)
@@ -122,14 +122,16 @@ async def test_the_newest_runs_come_first(ledger: Ledger, session: Session) -> N
     attempts = [attempt() for _ in range(5)]
     for number, each in enumerate(attempts):
         await ledger.start(session, each, from_heads=(), exists=number > 0)
-    assert [run.run_id for run in await ledger.runs(session, limit=3)] == [each.run_id for each in attempts[:1:-1]]
+    assert [run.run_id for run in (await ledger.runs(session, Selection(limit=3))).runs] == [
+        each.run_id for each in attempts[:1:-1]
+    ]
     assert await ledger.run(session, new_run_id()) is None
 
 
 async def test_starting_twice_at_the_same_schema_is_no_error(ledger: Ledger, session: Session) -> None:
     for _ in range(2):
         assert await ledger.start(session, attempt(), from_heads=(), exists=False) is None
-    assert len(await ledger.runs(session, limit=9)) == 2
+    assert len((await ledger.runs(session, Selection(limit=9))).runs) == 2
 
 
 def test_run_ids_sort_by_time() -> None:
@@ -151,7 +153,7 @@ async def test_a_role_that_may_not_write_the_ledger_migrates_with_a_warning(
             (warning,) = answer.json()["warnings"]
             assert "ledger" in warning
             assert "permission denied" in warning.lower()
-            assert (await client.get("/runs", headers=READ)).json() == {"runs": []}
+            assert (await client.get("/runs", headers=READ)).json() == {"runs": [], "next": None}
         assert database.value("SELECT to_regclass('a')::text") == "a"
         assert database.value("SELECT count(*) FROM pg_namespace WHERE nspname = 'migration_endpoint'") == 0
         database.execute(f"DROP OWNED BY {name}")

@@ -260,7 +260,7 @@ async def test_without_the_right_to_make_a_ledger_the_run_goes_on_with_a_warning
         assert "not on record" in warning
         assert "permission denied" in warning.lower()
         assert (await client.get("/status", headers=READ)).json()["state"] == "up_to_date"
-        assert (await client.get("/runs", headers=READ)).json() == {"runs": []}
+        assert (await client.get("/runs", headers=READ)).json() == {"runs": [], "next": None}
     assert database.value("SELECT version_num FROM alembic_version") == "b2"
     assert database.value("SELECT to_regclass('migration_endpoint.run') IS NULL")
     assert not database.is_locked

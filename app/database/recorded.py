@@ -1,0 +1,106 @@
+"""The runs on record, read back: a page of those that are asked for, or one with its steps."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from app.database.connection import Session
+from app.database.literals import identifier, literal
+from app.report import Deployment, RecordedRun, RecordedRunWithSteps, RecordedStep, Runs, Selection, cursor
+
+
+async def page(control: Session, schema: str, version_table: str, selection: Selection) -> Runs:
+    """The runs of a version table that are asked for, newest first."""
+    ledger = identifier(schema)
+    conditions = " AND ".join(_conditions(ledger, version_table, selection))
+    rows = await control.execute(
+        # Without what their callers got, which may be long and repeats what is here.
+        "SELECT coalesce(json_agg((to_jsonb(r) - 'answer') || jsonb_build_object('revisions', ("
+        f"SELECT jsonb_agg(s.revision ORDER BY s.id) FROM {ledger}.step s WHERE s.run_id = r.id)) "
+        "ORDER BY r.started_at DESC, r.id DESC), '[]')::text FROM ("
+        f"SELECT * FROM {ledger}.run r WHERE {conditions} "
+        f"ORDER BY r.started_at DESC, r.id DESC LIMIT {selection.limit + 1}) AS r"  # one more: is there another page?
+    )
+    found = [RecordedRun(**_run(row, row["revisions"] or [])) for row in json.loads(rows[0][0])]
+    shown = found[: selection.limit]
+    return Runs(runs=shown, next=cursor(shown[-1].started_at, shown[-1].run_id) if len(found) > len(shown) else None)
+
+
+def _conditions(ledger: str, version_table: str, selection: Selection) -> list[str]:
+    """What the runs `r` have to meet."""
+    wanted = [f"r.version_table = {literal(version_table)}"]
+    if selection.position is not None:
+        started_at, run_id = selection.position
+        wanted.append(f"(r.started_at, r.id) < ({literal(started_at)}, {literal(run_id)})")
+    if selection.outcome:
+        wanted.append(f"r.outcome = ANY ({literal(selection.outcome)})")
+    if selection.revision is not None:
+        steps = f"SELECT FROM {ledger}.step s WHERE s.run_id = r.id AND s.revision = {literal(selection.revision)}"
+        wanted.append(f"EXISTS ({steps})")
+    if selection.deployment is not None:
+        wanted.append(f"r.deployment_id = {literal(selection.deployment)}")
+    if selection.git_sha is not None:
+        wanted.append(f"starts_with({_lower('r.git_sha')}, {literal(selection.git_sha.lower())})")
+    if selection.environment is not None:  # as it is compared before a run: whatever its case
+        wanted.append(f"{_lower('r.environment')} = {_lower(literal(selection.environment))}")
+    if selection.since is not None:
+        wanted.append(f"r.started_at >= {literal(selection.since)}")
+    if selection.until is not None:
+        wanted.append(f"r.started_at < {literal(selection.until)}")
+    return wanted
+
+
+def _lower(text: str) -> str:
+    """In lower case by ASCII's rules alone, which is several times as quick as by a language's."""
+    return f'lower(({text}) COLLATE "C")'
+
+
+async def run(control: Session, schema: str, version_table: str, run_id: UUID) -> RecordedRunWithSteps | None:
+    """One run with its steps, or None."""
+    ledger = identifier(schema)
+    runs, steps = await control.results(
+        f"SELECT row_to_json(r)::text FROM {ledger}.run r WHERE id = {literal(run_id)} "
+        f"AND version_table = {literal(version_table)}; "
+        f"SELECT row_to_json(s)::text FROM {ledger}.step s WHERE run_id = {literal(run_id)} ORDER BY id"
+    )
+    if not runs.rows:
+        return None
+    ((row,),) = runs.rows
+    recorded, its_steps = json.loads(row), [_step(json.loads(step)) for (step,) in steps.rows]
+    return RecordedRunWithSteps(
+        **_run(recorded, [step.revision for step in its_steps]), steps=its_steps, answer=recorded.get("answer")
+    )
+
+
+def _run(row: dict[str, Any], revisions: list[str]) -> dict[str, Any]:
+    """The members of a RecordedRun, from its row."""
+    started, finished = _time(row["started_at"]), row["finished_at"] and _time(row["finished_at"])
+    same = ("outcome", "target", "retries", "key_label", "reason", "request_id", "error")
+    return {
+        **{name: row[name] for name in same},
+        "run_id": row["id"],
+        **{name: row.get(name) for name in ("waited_ms", "pending")},  # which an earlier form lacks
+        "from_": row["from_heads"],
+        "to": row["to_heads"],
+        "started_at": started,
+        "finished_at": finished,
+        "duration_ms": round((finished - started).total_seconds() * 1000) if finished else None,
+        "deployment": Deployment(id=row["deployment_id"], git_sha=row["git_sha"], environment=row["environment"]),
+        "revisions": revisions,
+        "accepted": row.get("accepted") or [],
+    }
+
+
+def _step(row: dict[str, Any]) -> RecordedStep:
+    same = ("revision", "direction", "sha256", "duration_ms")
+    later = ("locks", "rewrote")  # which an earlier form lacks
+    return RecordedStep(
+        started_at=_time(row["started_at"]),
+        **{name: row[name] for name in same},
+        **{name: row.get(name) or [] for name in later},
+    )
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(UTC)
