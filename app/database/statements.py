@@ -10,6 +10,16 @@ def _begins_with(words: str, *, also: str) -> re.Pattern[str]:
     return re.compile(rf"(?:{_SPACE}|{also})*(?:{words})\b", re.IGNORECASE | re.DOTALL)
 
 
+_QUOTED = re.compile(
+    r"--[^\n]*|/\*.*?\*/|\bE'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|"
+    r"(\$(?:[^\W\d]\w*)?\$).*?\1|\bBEGIN\s+ATOMIC\b.*?\bEND\b",
+    re.IGNORECASE | re.DOTALL,
+)
+"""Comments, strings, quoted names, and bodies of functions."""
+_CONTROLS_TRANSACTIONS = re.compile(
+    r"(?:^|;)\s*(COMMIT|END|ABORT|BEGIN|(?:START|PREPARE)\s+TRANSACTION|ROLLBACK(?!\s+(?:\w+\s+)?TO\b))\b",
+    re.IGNORECASE,
+)
 _RETURNS_ROWS = _begins_with("SELECT|WITH|VALUES|TABLE|SHOW|EXPLAIN|FETCH|EXECUTE|CALL", also=r"\(")
 _CALLS_A_PROCEDURE = _begins_with("CALL", also=r"\(")
 _ENDS_A_TRANSACTION = _begins_with("ROLLBACK|COMMIT|ABORT|END|PREPARE", also=";")
@@ -35,6 +45,12 @@ def calls_a_procedure(operation: str) -> bool:
 def ends_a_transaction(operation: str) -> bool:
     """Whether it begins with what PostgreSQL takes even in a transaction that has failed, and nothing else."""
     return _ENDS_A_TRANSACTION.match(operation) is not None
+
+
+def controls_transactions(sql: str) -> str | None:
+    """The first word in a string of statements that begins or ends a transaction; None where there is none."""
+    found = _CONTROLS_TRANSACTIONS.search(_QUOTED.sub(" ", sql))
+    return found[1].upper() if found else None
 
 
 def rowcount(status: str) -> int:

@@ -4,11 +4,11 @@ import asyncio
 import functools
 import hashlib
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from alembic import context
 from alembic.config import Config
@@ -53,6 +53,13 @@ class Observer(Onlooker, Protocol):
 
     def ends(self, revision: Revision) -> None:
         """A revision is committed."""
+
+
+class Rehearser(Observer, Protocol):
+    """Is told of each revision in a rehearsal."""
+
+    def refuses_autocommit(self) -> NoReturn:
+        """A revision wants an autocommit block, which cannot be taken back."""
 
 
 class History:
@@ -142,9 +149,6 @@ class History:
         """
         if connection.in_transaction():
             raise InternalError("The connection handed to Alembic has a transaction open.")
-        config = Config(toml_file=self._config.toml_file_name)
-        config.set_main_option("script_location", self._script.dir.replace("%", "%%"))
-        config.attributes["connection"] = connection
 
         def steps(heads: tuple[str, ...], _: MigrationContext) -> Iterator[RevisionStep]:
             for step in self._steps(target, heads):
@@ -154,6 +158,36 @@ class History:
                 connection.commit()
                 observer.ends(_revision(step.revision))
 
+        self._run(connection, target, steps, observer)
+
+    def rehearse(self, connection: Connection, target: str, observer: Rehearser) -> None:
+        """Run every revision up to `target` inside the transaction that `connection` has open.
+
+        Raises:
+            Exception: whatever a revision raises.
+        """
+        if not connection.in_transaction():
+            raise InternalError("The connection handed to Alembic for a rehearsal has no transaction open.")
+
+        def steps(heads: tuple[str, ...], context: MigrationContext) -> Iterator[RevisionStep]:
+            context.autocommit_block = observer.refuses_autocommit  # type: ignore[method-assign]  # of this rehearsal's
+            for step in self._steps(target, heads):
+                observer.begins(_revision(step.revision))
+                yield step
+                observer.ends(_revision(step.revision))
+
+        self._run(connection, target, steps, observer)
+
+    def _run(
+        self,
+        connection: Connection,
+        target: str,
+        steps: Callable[[tuple[str, ...], MigrationContext], Iterator[RevisionStep]],
+        observer: Observer,
+    ) -> None:
+        config = Config(toml_file=self._config.toml_file_name)
+        config.set_main_option("script_location", self._script.dir.replace("%", "%%"))
+        config.attributes["connection"] = connection
         environment = EnvironmentContext(config, self._script, fn=steps, destination_rev=target)
         _insist(environment, observer)
         with _one_at_a_time, environment:

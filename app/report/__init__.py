@@ -15,6 +15,7 @@ from app.report.record import (
     Runs,
     RunState,
 )
+from app.report.rehearsal import Rehearsal, RehearsedStep, Rewritten, RowsChanged
 from app.report.run import (
     Accepted,
     Answered,
@@ -55,8 +56,12 @@ __all__ = [
     "RecordedRun",
     "RecordedRunWithSteps",
     "RecordedStep",
+    "Rehearsal",
+    "RehearsedStep",
     "Report",
     "Revision",
+    "Rewritten",
+    "RowsChanged",
     "Run",
     "RunInDetail",
     "RunState",

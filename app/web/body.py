@@ -1,4 +1,4 @@
-"""The body of POST /migrate."""
+"""The bodies of POST /migrate and /rehearse."""
 
 import json
 
@@ -12,8 +12,8 @@ LARGEST_BODY = 64 * 1024
 """Bytes; a valid body of POST /migrate has well under one thousand."""
 
 
-class MigrateRequest(BaseModel):
-    """What POST /migrate takes; all of it is optional, and so is the body itself."""
+class RehearseRequest(BaseModel):
+    """What POST /rehearse takes; all of it is optional, and so is the body itself."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -21,6 +21,11 @@ class MigrateRequest(BaseModel):
     lock_wait_s: float | None = Field(
         None, ge=0, le=3600, description="How long to wait for the lock, in seconds; else MIGRATION_LOCK_WAIT."
     )
+
+
+class MigrateRequest(RehearseRequest):
+    """What POST /migrate takes, likewise."""
+
     reason: str | None = Field(None, max_length=500, description="Kept in the ledger.")
 
     @property
@@ -44,6 +49,15 @@ async def raw(request: Request, *, largest: int = LARGEST_BODY) -> bytes:
 
 
 async def migrate_request(request: Request) -> MigrateRequest:
+    """The body of POST /migrate.
+
+    Raises:
+        BodyTooLarge, WrongMediaType, InvalidRequest: as their names say.
+    """
+    return await read(request, MigrateRequest)
+
+
+async def read[Model: BaseModel](request: Request, model: type[Model]) -> Model:
     """Read the body by hand: FastAPI would parse it before it looks at the key.
 
     Raises:
@@ -51,11 +65,11 @@ async def migrate_request(request: Request) -> MigrateRequest:
     """
     body = await raw(request)
     if not body.strip():
-        return MigrateRequest()
+        return model()
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json" and not media_type.endswith("+json"):
         raise WrongMediaType(f"The body is declared as {media_type[:100] or 'nothing'}, not as application/json.")
     try:
-        return MigrateRequest.model_validate_json(body)
+        return model.model_validate_json(body)
     except ValidationError as error:
         raise invalid(error.errors(include_input=False, include_url=False)) from None
