@@ -17,6 +17,7 @@ from app.report.record import (
     Runs,
     RunState,
 )
+from app.report.rehearsal import Rehearsal, RehearsedStep, Rewritten, RowsChanged
 from app.report.run import (
     Accepted,
     Answered,
@@ -75,8 +76,12 @@ __all__ = [
     "RecordedRun",
     "RecordedRunWithSteps",
     "RecordedStep",
+    "Rehearsal",
+    "RehearsedStep",
     "Report",
     "Revision",
+    "Rewritten",
+    "RowsChanged",
     "Run",
     "RunInDetail",
     "RunState",

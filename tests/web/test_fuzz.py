@@ -32,11 +32,11 @@ from tests.servers import API_KEY, APPLY, READ, READ_KEY, Database
 from tests.test_errors import PROBLEMS
 from tests.web.answers import without_database
 
-MIGRATE, STATUS, RUNS, RUN = "POST /migrate", "GET /status", "GET /runs", "GET /runs/{run_id}"
-PLAN, DOWNGRADE = "GET /plan", "POST /downgrade"
+MIGRATE, REHEARSE, DOWNGRADE = "POST /migrate", "POST /rehearse", "POST /downgrade"
+PLAN, STATUS, RUNS, RUN = "GET /plan", "GET /status", "GET /runs", "GET /runs/{run_id}"
 EVENTS, CANCEL = "GET /runs/{run_id}/events", "POST /runs/{run_id}/cancel"
 OF_A_RUN = (RUN, EVENTS, CANCEL)
-KEYED = (MIGRATE, DOWNGRADE, PLAN, STATUS, RUNS, *OF_A_RUN)
+KEYED = (MIGRATE, REHEARSE, DOWNGRADE, PLAN, STATUS, RUNS, *OF_A_RUN)
 HEALTH, LIVEZ = "GET /health", "GET /livez"
 FINE = ["2xx", "3xx", "4xx"]
 """What the check for server errors lets pass by default; every other check is on with its defaults as well."""

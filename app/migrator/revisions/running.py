@@ -1,6 +1,7 @@
-"""The revisions run on a database."""
+"""The revisions run on a database: for good, or in a rehearsal."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import NoReturn, Protocol
 
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext, RevisionStep
@@ -11,6 +12,15 @@ from app.migrator.revisions import env_py
 from app.migrator.revisions.env_py import Observer
 from app.migrator.revisions.history import History, revision_of
 from app.report import Direction
+
+type _Steps = Callable[[tuple[str, ...], MigrationContext], Iterator[RevisionStep]]
+
+
+class Rehearser(Observer, Protocol):
+    """Is told of each revision in a rehearsal."""
+
+    def refuses_autocommit(self) -> NoReturn:
+        """A revision wants an autocommit block, which cannot be taken back."""
 
 
 def run(
@@ -34,6 +44,29 @@ def run(
             connection.commit()
             observer.ends(revision_of(step.revision))
 
+    _through_env_py(history, connection, target, steps, observer)
+
+
+def rehearse(history: History, connection: Connection, target: str, observer: Rehearser) -> None:
+    """Run every revision up to `target` inside the transaction that `connection` has open.
+
+    Raises:
+        Exception: whatever a revision raises.
+    """
+    if not connection.in_transaction():
+        raise InternalError("The connection handed to Alembic for a rehearsal has no transaction open.")
+
+    def steps(heads: tuple[str, ...], context: MigrationContext) -> Iterator[RevisionStep]:
+        context.autocommit_block = observer.refuses_autocommit  # type: ignore[method-assign]  # of this rehearsal's
+        for step in history.steps(heads, target, "upgrade"):
+            observer.begins(revision_of(step.revision))
+            yield step
+            observer.ends(revision_of(step.revision))
+
+    _through_env_py(history, connection, target, steps, observer)
+
+
+def _through_env_py(history: History, connection: Connection, target: str, steps: _Steps, observer: Observer) -> None:
     config = history.config()
     config.attributes["connection"] = connection
     env_py.through(
