@@ -48,14 +48,15 @@ def _judged(scripts: Sequence[Script], said: Sequence[Sequence[squawk.Remark]]) 
 def _of(script: Script, said: Sequence[squawk.Remark], novelty: Novelty) -> list[Finding]:
     statements = split(script.sql)
     every = [changes(statement) for statement in statements]
+    later = [change for of_statement in every for change in of_statement]
     found = [mixture.finding(script, statements)]
     on_new_tables = set()
-    for at, (statement, of_statement) in enumerate(zip(statements, every, strict=True)):
+    for at, statement in enumerate(statements):
         subject = table(statement)
         if subject and novelty.made(subject):
             on_new_tables.add(at)
-        later = [change for each in every[at + 1 :] for change in each] if of_statement else []
-        for change in of_statement:
+        for change in every[at]:
+            later = later[1:]
             if script.direction == "upgrade":
                 found.append(serving.finding(script, change, novelty, later))
             else:

@@ -8,7 +8,7 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,11 @@ from app.redaction import redacted
 LONGEST_S = 20.0
 """How long it may take with all scripts together; usually it is some hundredths of a second."""
 
-_BEFORE, _AFTER = "BEGIN;\n", "\n;COMMIT;\n"
-"""Around a script that is not all of it in one transaction, as Alembic has them around it."""
+_AROUND_PARTS = ("BEGIN;\n", "\n;COMMIT;\n")
+"""What Alembic has around a script that is not all of it in one transaction."""
+_AROUND_WHOLE = ("", "\n;SELECT 1;\n")
+"""Of a script that is, squawk is told that it is. The row of the version, which comes after it, is in it too: squawk
+lets a CREATE INDEX CONCURRENTLY pass that it sees alone."""
 
 
 class _Unavailable(Exception):  # noqa: N818 – a fact, as everywhere here
@@ -40,7 +43,6 @@ class Remark:
     """From 1."""
     start: int
     """In characters, from the start of the script's SQL."""
-    end: int
     message: str
     help: str | None
 
@@ -82,26 +84,34 @@ async def _answer(scripts: Sequence[Script], server_version: tuple[int, int], fo
     version = (await _output(program, "--version", folder=folder)).decode(errors="replace").strip()
     if not version.startswith("squawk "):
         raise _Unavailable(f"squawk calls itself {version[:100]!r}")
-    whole = {at for at, script in enumerate(scripts) if _is_in_one_transaction(script)}
+    options = (
+        "--reporter=json",
+        "--no-error-on-unmatched-pattern",
+        f"--pg-version={'.'.join(map(str, server_version))}",
+    )
     remarks: list[list[Remark]] = [[] for _ in scripts]
     with tempfile.TemporaryDirectory(prefix="lint-", ignore_cleanup_errors=True) as place:
-        for assume, chosen in (
-            ("--assume-in-transaction", sorted(whole)),
-            ("--no-assume-in-transaction", sorted(set(range(len(scripts))) - whole)),
-        ):
-            before, after = ("", "") if chosen and chosen[0] in whole else (_BEFORE, _AFTER)
-            paths = {str(Path(place) / f"{at}.sql"): at for at in chosen}
-            for path, at in paths.items():
-                await asyncio.to_thread(Path(path).write_bytes, _utf8(before + scripts[at].sql + after))
-            if not paths:
-                continue
-            options = ("--reporter=json", f"--pg-version={server_version[0]}.{server_version[1]}", assume)
-            output = await _output(program, *options, "--no-error-on-unmatched-pattern", *paths, folder=folder)
-            for path, said in _read(output):
-                at = paths[path]
-                if remark := _remark(said, scripts[at].sql, lines_before=before.count("\n")):
-                    remarks[at].append(remark)
+        for whole, assume in ((True, "--assume-in-transaction"), (False, "--no-assume-in-transaction")):
+            files = {
+                str(Path(place) / f"{at}.sql"): at
+                for at, script in enumerate(scripts)
+                if _is_in_one_transaction(script) is whole
+            }
+            before, after = _AROUND_WHOLE if whole else _AROUND_PARTS
+            await asyncio.to_thread(_write, {path: before + scripts[at].sql + after for path, at in files.items()})
+            output = await _output(program, *options, assume, *files, folder=folder) if files else b"[]"
+            try:
+                for said in json.loads(output):
+                    at = files[said["file"]]
+                    remarks[at] += _remark(said, scripts[at].sql, lines_before=before.count("\n"))
+            except (ValueError, TypeError, KeyError) as error:
+                raise _Unavailable(f"squawk's answer cannot be read: {type(error).__name__}: {error}") from error
     return Answer(version, remarks)
+
+
+def _write(files: dict[str, str]) -> None:
+    for path, content in files.items():
+        Path(path).write_bytes(_utf8(content))
 
 
 def _is_in_one_transaction(script: Script) -> bool:
@@ -135,30 +145,22 @@ async def _output(program: str, *arguments: str, folder: Path) -> bytes:
     return output
 
 
-def _read(output: bytes) -> Iterable[tuple[str, dict[str, Any]]]:
-    """Each of its remarks, behind the path of the file."""
-    try:
-        return [(said["file"], said) for said in json.loads(output)]
-    except (ValueError, TypeError, KeyError) as error:
-        raise _Unavailable(f"squawk's answer cannot be read: {type(error).__name__}: {error}") from error
-
-
-def _remark(said: dict[str, Any], sql: str, *, lines_before: int) -> Remark | None:
-    """One of its remarks; None if it is about what is only around the script."""
+def _remark(said: dict[str, Any], sql: str, *, lines_before: int) -> list[Remark]:
+    """One of its remarks; none if it is about what is only around the script."""
     lines = sql.split("\n")
-    first, last = said["line"] - lines_before, said["line_end"] - lines_before
+    first = said["line"] - lines_before
     if not 0 <= first < len(lines):
-        return None
-    last = min(last, len(lines) - 1)
-    return Remark(
-        rule=said["rule_name"],
-        level=said["level"],
-        line=first + 1,
-        start=_characters(lines, first, said["column"]),
-        end=_characters(lines, last, said["column_end"]),
-        message=said["message"],
-        help=said["help"],
-    )
+        return []
+    return [
+        Remark(
+            rule=said["rule_name"],
+            level=said["level"],
+            line=first + 1,
+            start=_characters(lines, first, said["column"]),
+            message=said["message"],
+            help=said["help"],
+        )
+    ]
 
 
 def _characters(lines: Sequence[str], line: int, column: int) -> int:
