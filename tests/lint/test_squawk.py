@@ -378,7 +378,7 @@ def test_a_hanging_squawk_is_ended(
 
 async def test_a_caller_who_gives_up_leaves_no_squawk_behind(place: Path) -> None:
     put(place, f"#!/bin/sh\n: > {place}/started\nexec {of_the_system('sleep')} {SLEEP}\n")
-    call = asyncio.create_task(squawk.ask([], server_version=(17, 2), folder=PROJECT))
+    call = asyncio.create_task(squawk.ask([], [], server_version=(17, 2), folder=PROJECT))
     for _ in range(1500):
         if (place / "started").exists():
             break
