@@ -8,6 +8,11 @@ from app.lint.changes import table
 from app.lint.reader import Name, Reader
 from app.lint.statements import Statement
 
+_OF_A_TABLE = {
+    *("adding-field-with-default", "adding-foreign-key-constraint", "adding-not-nullable-field"),
+    *("adding-serial-primary-key-field", "constraint-missing-not-valid", "disallowed-unique-constraint"),
+}
+
 
 def safe_way(rule: str, statement: Statement, action: Reader) -> str | None:
     """Code that reaches the same more gently; None where squawk's own help has to do.
@@ -29,7 +34,7 @@ def safe_way(rule: str, statement: Statement, action: Reader) -> str | None:
             return code.autocommit(f"{statement.code} CONCURRENTLY")
         case "ban-concurrent-index-creation-in-transaction", _:
             return code.autocommit(statement.code)
-    of = table(statement)
+    of = table(statement) if rule in _OF_A_TABLE else None
     return _of_a_table(rule, of, action) if of else None
 
 
