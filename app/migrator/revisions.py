@@ -140,11 +140,7 @@ class History:
         Raises:
             Exception: whatever a revision raises.
         """
-        if connection.in_transaction():
-            raise InternalError("The connection handed to Alembic has a transaction open.")
-        config = Config(toml_file=self._config.toml_file_name)
-        config.set_main_option("script_location", self._script.dir.replace("%", "%%"))
-        config.attributes["connection"] = connection
+        config = self._handing_over(connection)
 
         def steps(heads: tuple[str, ...], _: MigrationContext) -> Iterator[RevisionStep]:
             for step in self._steps(target, heads):
@@ -159,8 +155,30 @@ class History:
         with _one_at_a_time, environment:
             self._script.run_env()
 
+    def stamp(self, connection: Connection, target: str, onlooker: Onlooker) -> None:
+        """Write into the database of `connection`, which must have no transaction open, that it is at `target`."""
+        environment = EnvironmentContext(
+            self._handing_over(connection),
+            self._script,
+            fn=lambda heads, _: self._script._stamp_revs(target, heads),  # noqa: SLF001 – what `alembic stamp` calls
+            destination_rev=target,
+        )
+        # Of several heads all or none: with some of them the rest would look as if it were to be run.
+        _insist(environment, onlooker, transaction_per_migration=False)
+        with _one_at_a_time, environment:
+            self._script.run_env()
 
-def _insist(environment: EnvironmentContext, onlooker: Onlooker) -> None:
+    def _handing_over(self, connection: Connection) -> Config:
+        """What tells env.py to run on `connection`."""
+        if connection.in_transaction():
+            raise InternalError("The connection handed to Alembic has a transaction open.")
+        config = Config(toml_file=self._config.toml_file_name)
+        config.set_main_option("script_location", self._script.dir.replace("%", "%%"))
+        config.attributes["connection"] = connection
+        return config
+
+
+def _insist(environment: EnvironmentContext, onlooker: Onlooker, **others: bool) -> None:
     """Have env.py configure Alembic as it likes, but with what a run needs.
 
     On the instance, since Alembic makes `alembic.context` a proxy of this class and of no child of it.
@@ -168,7 +186,7 @@ def _insist(environment: EnvironmentContext, onlooker: Onlooker) -> None:
     theirs = environment.configure
 
     def configure(*args: Any, **options: Any) -> None:  # noqa: ANN401 – as Alembic declares it
-        theirs(*args, **{**options, **run_options(onlooker, options.get("on_version_apply"))})
+        theirs(*args, **{**options, **run_options(onlooker, options.get("on_version_apply")), **others})
 
     environment.configure = configure  # type: ignore[method-assign]  # see above
 

@@ -28,6 +28,7 @@ from app.report.run import (
     TableLock,
     Waited,
 )
+from app.report.stamp import Proposal
 from app.report.status import BrokenIndex, Database, Environment, Health, Holder, Lock, PoolMode, State, Status
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "Plan",
     "PlannedRevision",
     "PoolMode",
+    "Proposal",
     "Reached",
     "RecordedRun",
     "RecordedRunWithSteps",
