@@ -157,9 +157,10 @@ def test_on_a_terminal_migrate_shows_a_line_per_revision(database: Database, wri
     assert '"event"' not in shown
 
 
-def on_a_terminal(database: Database, *arguments: str, **settings: Any) -> str:
-    """What `python -m app …` shows on a pseudo-terminal."""
+def on_a_terminal(database: Database, *arguments: str, typed: str = "", code: int = 0, **settings: Any) -> str:
+    """What `python -m app …` shows on a pseudo-terminal, on which somebody has `typed` something."""
     ours, theirs = pty.openpty()
+    os.write(ours, typed.encode())
     process = subprocess.Popen(
         [sys.executable, "-m", "app", *arguments],
         cwd=servers.PROJECT,
@@ -182,7 +183,7 @@ def on_a_terminal(database: Database, *arguments: str, **settings: Any) -> str:
             if not chunk:
                 break
             shown += chunk
-        assert process.wait(timeout=10) == 0, shown.decode()
+        assert process.wait(timeout=10) == code, shown.decode()
     finally:
         process.kill()
         process.wait()

@@ -26,7 +26,10 @@ def _stamp(chosen: argparse.Namespace) -> int:
         from app.migrator import stamp
         from app.migrator.call import Call
 
-        proposed = await _compared(await stamp.proposal(read, chosen.target), read)
+        proposed = await stamp.proposal(read, chosen.target)
+        if not chosen.json:
+            show("Comparing the schema with what the revisions build …", to_stderr=True)
+        proposed = await _compared(proposed, read)
         if not chosen.json:
             show(_proposal(proposed))
         if not chosen.yes and (chosen.json or not _agreed()):
@@ -65,10 +68,13 @@ async def _compared(proposed: Proposal, read: Settings) -> Proposal:
 def _proposal(proposed: Proposal) -> str:
     revisions = proposed.revisions
     first, last = revisions[0], revisions[-1]
-    span = f"{first.revision}  {first.message}"
-    if len(revisions) > 1:
-        span += f"  to  {last.revision}  {last.message}"
-    lines = [f"Database {proposed.database}", f"{len(revisions)} taken as applied, and none of them run: {span}"]
+    span = f"{first.revision} ({first.message.rstrip('.')})"
+    if len(revisions) == 1:
+        said = f"Revision {span} would be taken as applied, without running"
+    else:
+        span = f"from {span} to {last.revision} ({last.message.rstrip('.')})"
+        said = f"{len(revisions)} revisions, {span}, would be taken as applied; none of them runs"
+    lines = [f"The database is {proposed.database}, and has no version.", f"{said}."]
     if proposed.differences is None:
         lines.append(f"Not compared with what the revisions build: {proposed.not_compared}.")
     elif not proposed.differences:

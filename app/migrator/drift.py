@@ -70,7 +70,7 @@ async def _compared(control: Session, settings: Settings, facts: Facts) -> tuple
 def limits(compared: Comparison, server_version: int) -> list[str]:
     """What could not be compared, and why; `server_version` is that of what the schema was compared with."""
     warnings = [_UNSEEN.format(schema=each) for each in compared.unseen]
-    if not compared.same_major:
+    if not compared.saw_queries:
         warnings.append(_OTHER_MAJOR.format(then=version(server_version), now=version(compared.server_version)))
     return warnings
 
