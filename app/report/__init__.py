@@ -31,6 +31,7 @@ from app.report.run import (
     Waited,
 )
 from app.report.selection import Selection, cursor
+from app.report.stamp import Proposal
 from app.report.status import (
     BrokenIndex,
     Database,
@@ -72,6 +73,7 @@ __all__ = [
     "Plan",
     "PlannedRevision",
     "PoolMode",
+    "Proposal",
     "Reached",
     "RecordedRun",
     "RecordedRunWithSteps",

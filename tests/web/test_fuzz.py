@@ -14,6 +14,7 @@ from schemathesis.specs.openapi.schemas import OpenApiSchema
 
 from app.database import lock
 from app.errors import (
+    AlreadyVersioned,
     BadSignature,
     DowngradeNotAllowed,
     MethodNotAllowed,
@@ -243,8 +244,8 @@ def test_the_description_is_valid_and_names_every_problem() -> None:
     schemas = [content["schema"] for answer in responses for content in answer["content"].values()]
     types = {each for found in schemas for each in found.get("properties", {}).get("type", {}).get("enum", [])}
     # No operation has a method that its path does not take, and POST /migrate names nothing that could be missing or
-    # over, and is no webhook; what only goes back, or rehearses, has its own route.
-    elsewhere = {DowngradeNotAllowed, RehearsalNotAllowed, RehearsalFailed}
+    # over, and is no webhook; what only goes back, or rehearses, has its own route, and a stamp none.
+    elsewhere = {AlreadyVersioned, DowngradeNotAllowed, RehearsalNotAllowed, RehearsalFailed}
     expected = set(PROBLEMS) - {MethodNotAllowed, NotFound, RunEnded, BadSignature, WrongDeployment} - elsewhere
     assert types == {f"{DOCUMENTATION}{problem.slug}" for problem in expected}
 

@@ -10,7 +10,7 @@ from app.migrator.revisions.env_py import (
 )
 from app.migrator.revisions.history import History, Rendered, loaded
 from app.migrator.revisions.rendering import rendered
-from app.migrator.revisions.running import Rehearser, rehearse, run
+from app.migrator.revisions.running import Rehearser, rehearse, run, stamp
 
 __all__ = [
     "Applying",
@@ -25,5 +25,6 @@ __all__ = [
     "rendered",
     "run",
     "run_options",
+    "stamp",
     "version_options",
 ]
