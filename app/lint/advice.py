@@ -1,7 +1,4 @@
-"""The safe way around what squawk warns of, with the names of the statement, as strong_migrations gives it.
-
-Where our own rules have a finding of the same statement, that one has the safe way.
-"""
+"""The safe way around what squawk warns of, with the names of the statement, as strong_migrations gives it."""
 
 from app.lint import code
 from app.lint.changes import table
