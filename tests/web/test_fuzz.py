@@ -132,6 +132,7 @@ def test_a_caller_with_an_apply_key_meets_nothing_undocumented(
     found = fuzz(openapi(shop(), headers=APPLY))
     assert_nothing_was_found(found)
     assert found.answers[MIGRATE] == {200, 401, 415, 422}  # 401 is what the check for ignored keys provokes
+    assert found.answers[REHEARSE] == {200, 401, 415, 422}
     assert found.answers[STATUS] == {200, 401}
     assert found.answers[RUNS] == {200, 401, 422}
     assert found.answers[RUN] == {200, 401, 404, 422}
@@ -146,7 +147,7 @@ def test_a_caller_with_a_read_key_meets_nothing_undocumented_and_changes_nothing
 ) -> None:
     found = fuzz(openapi(shop(), headers=READ))
     assert_nothing_was_found(found)
-    assert found.answers[MIGRATE] == {401, 403}
+    assert found.answers[MIGRATE] == found.answers[REHEARSE] == {401, 403}
     assert found.answers[STATUS] == {200, 401}
     assert found.answers[RUNS] == {200, 401, 422}
     assert found.answers[RUN] == found.answers[EVENTS] == {401, 404, 422}
@@ -223,11 +224,15 @@ def test_the_description_is_valid_and_names_every_problem() -> None:
     schema = openapi(without_database(docs=True))
     schema.validate()
     assert schema.raw_schema["openapi"].startswith("3.1")
-    responses = schema.raw_schema["paths"]["/migrate"]["post"]["responses"].values()
+    responses = [
+        answer
+        for path in ("/migrate", "/rehearse")
+        for answer in schema.raw_schema["paths"][path]["post"]["responses"].values()
+    ]
     schemas = [content["schema"] for answer in responses for content in answer["content"].values()]
     types = {each for found in schemas for each in found.get("properties", {}).get("type", {}).get("enum", [])}
-    # No operation has a method that its path does not take, and POST /migrate names nothing that could be missing or
-    # over, and is no webhook.
+    # No operation has a method that its path does not take, and these two name nothing that could be missing or
+    # over, and are no webhooks.
     expected = set(PROBLEMS) - {MethodNotAllowed, NotFound, RunEnded, BadSignature, WrongDeployment}
     assert types == {f"{DOCUMENTATION}{problem.slug}" for problem in expected}
 
