@@ -161,6 +161,22 @@ async def test_a_revision_that_tries_to_commit_leaves_nothing(
     assert (told["stopped_at"], bool(told["stopped_because"])) == (("b2", True) if ends == STOPPED else (None, False))
 
 
+@pytest.mark.parametrize(
+    ("body", "because"),
+    [
+        ("op.get_bind().rollback()", "(rollback())"),
+        ("op.get_bind().engine.connect()", "It opens a connection of its own."),
+        ("op.get_bind().connection.set_isolation_level('AUTOCOMMIT')", "(isolation level AUTOCOMMIT)"),
+        ("op.execute('SELECT 1; abort')", "(ABORT)"),
+    ],
+)
+async def test_what_a_revision_wanted_is_said(
+    body: str, because: str, settings: MakeSettings, write_history: WriteHistory
+) -> None:
+    answer = await rehearse(settings(write_history(a1=body)))
+    assert because in answer.json()["stopped_because"], answer.text
+
+
 @pytest.mark.parametrize("sql", ["COMMIT; CREATE TABLE x ()", "DO $$ BEGIN END $$; COMMIT"])
 async def test_postgresql_itself_refuses_a_commit_that_nobody_has_seen_coming(
     sql: str,

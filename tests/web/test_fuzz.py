@@ -16,11 +16,8 @@ from app.database import lock
 from app.errors import (
     AlreadyVersioned,
     BadSignature,
-    DowngradeNotAllowed,
     MethodNotAllowed,
     NotFound,
-    RehearsalFailed,
-    RehearsalNotAllowed,
     RunEnded,
     WrongDeployment,
 )
@@ -147,6 +144,7 @@ def test_a_caller_with_an_apply_key_meets_nothing_undocumented(
     assert_nothing_was_found(found)
     assert found.answers[MIGRATE] == {200, 401, 412, 415, 422}  # 401 is what the check for ignored keys provokes
     assert found.answers[DOWNGRADE] == {401, 409, 415, 422}
+    assert found.answers[REHEARSE] == {200, 401, 415, 422}
     assert found.answers[PLAN] == {200, 401, 422}
     assert found.answers[STATUS] == {200, 401, 422}
     assert found.answers[RUNS] == {200, 401, 422}
@@ -162,7 +160,7 @@ def test_a_caller_with_a_read_key_meets_nothing_undocumented_and_changes_nothing
 ) -> None:
     found = fuzz(openapi(shop(), headers=READ))
     assert_nothing_was_found(found)
-    assert found.answers[MIGRATE] == found.answers[DOWNGRADE] == {401, 403}
+    assert found.answers[MIGRATE] == found.answers[REHEARSE] == found.answers[DOWNGRADE] == {401, 403}
     assert found.answers[PLAN] == {200, 401, 422}
     assert found.answers[STATUS] == {200, 401, 422}
     assert found.answers[RUNS] == {200, 401, 422}
@@ -240,13 +238,17 @@ def test_the_description_is_valid_and_names_every_problem() -> None:
     schema = openapi(without_database(docs=True))
     schema.validate()
     assert schema.raw_schema["openapi"].startswith("3.1")
-    responses = schema.raw_schema["paths"]["/migrate"]["post"]["responses"].values()
+    responses = [
+        answer
+        for path in ("/migrate", "/rehearse", "/downgrade")
+        for answer in schema.raw_schema["paths"][path]["post"]["responses"].values()
+    ]
     schemas = [content["schema"] for answer in responses for content in answer["content"].values()]
     types = {each for found in schemas for each in found.get("properties", {}).get("type", {}).get("enum", [])}
-    # No operation has a method that its path does not take, and POST /migrate names nothing that could be missing or
-    # over, and is no webhook; what only goes back, or rehearses, has its own route, and a stamp none.
-    elsewhere = {AlreadyVersioned, DowngradeNotAllowed, RehearsalNotAllowed, RehearsalFailed}
-    expected = set(PROBLEMS) - {MethodNotAllowed, NotFound, RunEnded, BadSignature, WrongDeployment} - elsewhere
+    # No operation has a method that its path does not take, and these three name nothing that could be missing or
+    # over, and are no webhooks; a stamp is made in a terminal.
+    elsewhere = {AlreadyVersioned, MethodNotAllowed, NotFound, RunEnded, BadSignature, WrongDeployment}
+    expected = set(PROBLEMS) - elsewhere
     assert types == {f"{DOCUMENTATION}{problem.slug}" for problem in expected}
 
 
