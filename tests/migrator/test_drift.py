@@ -99,6 +99,18 @@ CHANGES: dict[str, str | tuple[str, ...] | None] = {
         "table events_2027 was added outside of migrations"
     ),
     "ALTER TABLE events ADD who text": "column events.who was added outside of migrations",
+    "ALTER TABLE events ADD CONSTRAINT said CHECK (what <> '')": (
+        "constraint said on events was added outside of migrations"  # and not once more for each partition
+    ),
+    "ALTER TABLE events ADD PRIMARY KEY (at); ALTER TABLE orders ADD day date REFERENCES events": (
+        "column orders.day was added outside of migrations",
+        "constraint events_pkey on events was added outside of migrations",
+        "constraint orders_day_fkey on orders was added outside of migrations",
+    ),
+    "ALTER TABLE events ADD who bigint REFERENCES customers": (
+        "column events.who was added outside of migrations",
+        "constraint events_who_fkey on events was added outside of migrations",
+    ),
     "ALTER TABLE events_2026 RENAME TO events_this_year": (
         "table events_2026 was removed outside of migrations",
         "table events_this_year was added outside of migrations",
