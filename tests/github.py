@@ -9,7 +9,7 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,11 @@ class Runner:
     variables: dict[str, str] = field(default_factory=dict)
     secrets: dict[str, str] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
+    elsewhere: dict[str, str] = field(default_factory=dict)
+    """Variables of jobs that have another value here, such as the address of a service that GitHub starts."""
+    api_url: str = "https://api.github.example"
+    approves: Callable[[str], bool] = lambda _: True
+    """Whether the reviewers of an environment let a job go on."""
 
     def __post_init__(self) -> None:
         self.workspace.mkdir(parents=True)
@@ -94,11 +99,10 @@ class Runner:
         file.chmod(0o755)
 
     def run(self, name: str, event: Context, *, cancelled: bool = False) -> Job:
-        """Run the one job of a workflow with an event; `cancelled` before its first step, if so."""
-        definition = workflow(name)
-        ((identifier, job),) = definition["jobs"].items()
+        """Run the jobs of a workflow with an event, one after the other; `cancelled` before the first step, if so."""
         context: Context = {
             "github": {
+                "api_url": self.api_url,
                 "event": event,
                 "repository": "example/shop",
                 "run_id": "7",
@@ -106,17 +110,33 @@ class Runner:
             },
             "vars": self.variables,
             "secrets": self.secrets,
-            "steps": {},
+            "needs": {},
             "cancelled": cancelled,
         }
-        if not evaluate(job.get("if", "'true'"), context):
-            return Job(ran=False)
-        assert "name" not in job, f"the status action looks for a job with the name {identifier}"
-        outcome = Job(succeeded=not cancelled)
-        for step in job["steps"]:
-            if evaluate(step["if"], context) if "if" in step else outcome.succeeded:
-                self._step(step, job.get("env", {}), context, outcome)
+        outcome = Job(ran=False)
+        for identifier, job in workflow(name)["jobs"].items():
+            needed = job.get("needs", identifier)
+            if (needed != identifier and needed not in context["needs"]) or not outcome.succeeded:
+                continue
+            if evaluate(job.get("if", "'true'"), context):
+                self._job(identifier, job, context | {"steps": {}}, outcome)
         return outcome
+
+    def _job(self, identifier: str, job: dict[str, Any], context: Context, outcome: Job) -> None:
+        assert "name" not in job, f"the status action looks for a job with the name {identifier}"
+        outcome.ran = True
+        outcome.succeeded = not context["cancelled"]
+        if "environment" in job and not self.approves(job["environment"]):
+            outcome.succeeded = False
+            return
+        for step in job["steps"]:
+            condition = step.get("if", "'true'")
+            # Where a condition names no status, the runner puts `success()` before it.
+            if (outcome.succeeded or condition == "cancelled()") and evaluate(condition, context):
+                self._step(step, job.get("env", {}), context, outcome)
+        if outcome.succeeded:
+            outputs = {name: filled(text, context) for name, text in job.get("outputs", {}).items()}
+            context["needs"][identifier] = {"outputs": outputs}
 
     def _step(self, step: dict[str, Any], env: dict[str, str], context: Context, outcome: Job) -> None:
         if "run" in step:
@@ -148,6 +168,7 @@ class Runner:
                 "GITHUB_STEP_SUMMARY": str(summary),
                 **self.environment,
                 **{name: filled(text, context) for name, text in env.items()},
+                **{name: value for name, value in self.elsewhere.items() if name in env},
             },
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -183,6 +204,9 @@ def evaluate(expression: str, context: Context) -> str | bool:
     """An expression, of those kinds that the workflows use; any other is an error."""
     if "&&" in expression:
         return all(evaluate(part, context) for part in expression.split("&&"))
+    if "!=" in expression:
+        left, right = (str(evaluate(part, context)) for part in expression.split("!="))
+        return left.casefold() != right.casefold()
     if "==" in expression:
         left, right = (str(evaluate(part, context)) for part in expression.split("=="))
         return left.casefold() == right.casefold()
