@@ -243,16 +243,16 @@ def test_a_rehearsal_is_told_in_words_and_in_json(database: Database, write_hist
         a1="op.execute('ALTER TABLE shop ALTER COLUMN id TYPE bigint'); op.execute('DELETE FROM shop WHERE id = 1')",
         b2="with op.get_context().autocommit_block():\n    op.execute('CREATE INDEX CONCURRENTLY ON shop (id)')",
     )
-    passed = run(database, "rehearse", "--target", "a1", script_location=history)
+    passed = terminal(database, "rehearse", "--target", "a1", script_location=history)
     assert passed.returncode == 0, passed.stderr
     assert "rewritten  shop  1 rows" in passed.stdout
     assert "rows       shop  0 inserted, 0 updated, 1 deleted" in passed.stdout
     assert "Everything is rolled back." in passed.stdout
-    stopped = run(database, "rehearse", script_location=history)
+    stopped = terminal(database, "rehearse", script_location=history)
     assert stopped.returncode == 1
     assert "Stopped before b2, which cannot be rehearsed: It has an autocommit block." in stopped.stdout
-    told = json.loads(run(database, "rehearse", "--json", script_location=history).stdout)
+    told = json.loads(terminal(database, "rehearse", "--json", script_location=history).stdout)
     assert (told["outcome"], [step["revision"] for step in told["steps"]]) == ("incomplete", ["a1"])
-    refused = run(database, "rehearse", script_location=history, environment="production")
+    refused = terminal(database, "rehearse", script_location=history, environment="production")
     assert (refused.returncode, "MIGRATION_REHEARSE_IN=production" in refused.stderr) == (1, True)
     assert database.value("SELECT count(*) FROM shop") == 2
