@@ -5,6 +5,23 @@ from app.lint.changes import table
 from app.lint.reader import Name, Reader
 from app.lint.statements import Statement
 
+_LATER = {
+    *("ban-alter-identity", "ban-drop-constraint", "ban-drop-default", "ban-drop-domain", "ban-drop-extension"),
+    *("ban-drop-function", "ban-drop-generated-expression", "ban-drop-not-null", "ban-drop-schema"),
+    "ban-drop-sequence",
+}
+"""What is safe once no code relies on what goes."""
+_IN_WORDS = {
+    "ban-char-field": '# Text, with a CHECK where the length matters:\nsa.Column("…", sa.Text())',
+    "ban-drop-database": "# Not in a migration: by hand, once a backup of it was restored and looked at.",
+    "ban-duplicate-column-assignments": "# Assign each column once; PostgreSQL refuses the statement.",
+    "identifier-too-long": "# A name has 63 bytes at most; PostgreSQL cuts off what is more.",
+    **dict.fromkeys(
+        ("ban-alter-domain-with-add-constraint", "ban-create-domain-with-constraint"),
+        "# A constraint of the tables themselves, which can be added without reading them:\n"
+        'op.execute("ALTER TABLE … ADD CONSTRAINT … CHECK (…) NOT VALID")',
+    ),
+}
 _OF_A_TABLE = {
     *("adding-field-with-default", "adding-foreign-key-constraint", "adding-not-nullable-field"),
     *("adding-serial-primary-key-field", "constraint-missing-not-valid", "disallowed-unique-constraint"),
@@ -31,6 +48,14 @@ def safe_way(rule: str, statement: Statement, action: Reader) -> str | None:
             return code.autocommit(f"{statement.code} CONCURRENTLY")
         case "ban-concurrent-index-creation-in-transaction", _:
             return code.autocommit(statement.code)
+    if rule in _LATER:
+        return code.steps(
+            "# 1. A deployment whose code does without it.",
+            "# 2. This in a later one, once nothing serves that relies on it:",
+            code.execute(statement.code),
+        )
+    if rule in _IN_WORDS:
+        return _IN_WORDS[rule]
     of = table(statement) if rule in _OF_A_TABLE else None
     return _of_a_table(rule, of, action) if of else None
 

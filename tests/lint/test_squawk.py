@@ -84,6 +84,12 @@ NEVER_PROVOKED = {"ban-concurrent-index-creation-in-transaction", "prefer-repack
 """The first wants --assume-in-transaction, the second a syntax of PostgreSQL 19, the third is the old name of two."""
 
 
+@pytest.mark.parametrize("sql", PROVOKING.strip().splitlines())
+def test_whatever_squawk_warns_of_there_is_a_safe_way(sql: str) -> None:
+    without = [finding.rule for finding in linted(sql)[0] if not finding.safe_way]
+    assert without == []
+
+
 @pytest.fixture
 def program() -> str:
     return squawk._program()
