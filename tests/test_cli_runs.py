@@ -11,7 +11,7 @@ from app.cli import runs
 from app.report import AcceptedFinding, Deployment, RecordedRun, RecordedStep, RunInDetail, Runs, TableLock
 from tests.conftest import WriteHistory
 from tests.servers import Database, service
-from tests.terminal import terminal as run
+from tests.terminal import terminal
 from tests.test_cli import TWO, on_a_terminal
 
 RUN_ID = "01a20503-6ea5-7904-9c95-c712386e14bb"
@@ -144,24 +144,24 @@ def test_the_runs_are_listed_filtered_paged_and_shown_one_by_one(
     database: Database, write_history: WriteHistory
 ) -> None:
     history = write_history(**TWO)
-    assert run(database, "runs").stdout == "No such run is on record.\n"
+    assert terminal(database, "runs").stdout == "No such run is on record.\n"
     for target in ("a1", "b2"):
-        done = run(database, "migrate", "--target", target, "--reason", f"to {target}", script_location=history)
+        done = terminal(database, "migrate", "--target", target, "--reason", f"to {target}", script_location=history)
         assert done.returncode == 0, done.stderr
-    newest, oldest = run(database, "runs").stdout.splitlines()
+    newest, oldest = terminal(database, "runs").stdout.splitlines()
     assert ("a1 → b2" in newest, "base → a1" in oldest) == (True, True)
     assert oldest.endswith("1 revision  to a1"), "there is no deployment and no key"
 
-    (first, more) = run(database, "runs", "--limit", "1").stdout.splitlines()
+    (first, more) = terminal(database, "runs", "--limit", "1").stdout.splitlines()
     assert first.startswith(newest.partition("  ")[0])
-    assert run(database, "runs", "--limit", "1", *more.split()[-2:]).stdout.split()[0] == oldest.split()[0]
+    assert terminal(database, "runs", "--limit", "1", *more.split()[-2:]).stdout.split()[0] == oldest.split()[0]
     assert (
-        run(database, "runs", "--revision", "a1", "--outcome", "upgraded", "--outcome", "failed").stdout.split()[0]
+        terminal(database, "runs", "--revision", "a1", "--outcome", "upgraded", "--outcome", "failed").stdout.split()[0]
         == (oldest.split()[0])
     )
-    assert run(database, "runs", "--until", "2020-01-01T00:00:00Z").stdout == "No such run is on record.\n"
+    assert terminal(database, "runs", "--until", "2020-01-01T00:00:00Z").stdout == "No such run is on record.\n"
 
-    one = run(database, "runs", oldest.split()[0]).stdout
+    one = terminal(database, "runs", oldest.split()[0]).stdout
     assert "\nreason      to a1\n" in one
     assert "\nstep        a1  upgrade  " in one
     assert newest.split()[0] in on_a_terminal(database, "runs")
@@ -171,10 +171,10 @@ def test_json_is_what_http_answers(
     database: Database, write_history: WriteHistory, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     history = write_history(**TWO)
-    run(database, "migrate", script_location=history)
-    listed = json.loads(run(database, "runs", "--json", "--limit", "5").stdout)
+    terminal(database, "migrate", script_location=history)
+    listed = json.loads(terminal(database, "runs", "--json", "--limit", "5").stdout)
     run_id = listed["runs"][0]["run_id"]
-    one = json.loads(run(database, "runs", run_id, "--json").stdout)
+    one = json.loads(terminal(database, "runs", run_id, "--json").stdout)
     with service(database, tmp_path_factory.mktemp("service")) as served:
         assert served.get("/runs?limit=5").json() == listed
         assert served.get(f"/runs/{run_id}").json() == one
@@ -192,12 +192,12 @@ def test_json_is_what_http_answers(
     ],
 )
 def test_what_cannot_be_understood_ends_with_2(arguments: list[str], says: str) -> None:
-    refused = run(None, "runs", *arguments)
+    refused = terminal(None, "runs", *arguments)
     assert refused.returncode == 2
     assert says in refused.stderr
 
 
 def test_a_run_that_is_not_on_record_ends_with_2(database: Database) -> None:
-    refused = run(database, "runs", RUN_ID)
+    refused = terminal(database, "runs", RUN_ID)
     assert refused.returncode == 2
     assert "GET /runs" in refused.stderr

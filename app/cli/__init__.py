@@ -1,4 +1,4 @@
-"""The terminal door: `python -m app dev | plan | migrate | downgrade | status | runs | environment | keygen`.
+"""The terminal door: `python -m app` and a command; each has a module of its own here.
 
 Exit codes: 0 at the target, 1 failed, 2 usage or not configured, 3 pending (status --check), 75 try again
 (EX_TEMPFAIL of sysexits.h: the lock is held, a table stayed locked, the time was over, the database did not answer).
@@ -7,7 +7,7 @@ Exit codes: 0 at the target, 1 failed, 2 usage or not configured, 3 pending (sta
 import argparse
 from typing import TYPE_CHECKING
 
-from app.cli import environment, local, migrate, plan, runs, status
+from app.cli import environment, local, migrate, plan, rehearse, runs, stamp, status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +26,6 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m app", description="Migrations by one HTTP request.")
     commands = parser.add_subparsers(required=True, metavar="command")
-    for each in (local, plan, migrate, status, runs, environment):
+    for each in (local, plan, rehearse, migrate, status, runs, stamp, environment):
         each.add_to(commands)
     return parser

@@ -4,7 +4,7 @@ import argparse
 import textwrap
 
 from app.cli.answers import AS_JSON, FAILED, Commands, answer, names
-from app.report import LEVELS, Finding, Plan, PlannedRevision
+from app.report import LEVELS, Plan, PlannedRevision
 from app.settings import Settings
 
 
@@ -57,12 +57,12 @@ def _revision(planned: PlannedRevision) -> list[str]:
     head = f"{planned.revision}  {planned.message}  ({planned.file}; {kind[planned.transactional]})"
     sql = textwrap.indent(planned.sql or "-- nothing", "    ")
     more = [f"    -- the rest cannot be rendered: {planned.unrendered}"] if planned.unrendered else []
-    return [head, sql, *more, *(line for finding in planned.findings for line in _finding(finding))]
-
-
-def _finding(finding: Finding) -> list[str]:
-    at = f" (line {finding.line})" if finding.line else ""
-    lines = [f"  {finding.level.upper()}  {finding.rule}{at}: {finding.message}"]
-    if finding.safe_way:
-        lines += ["    the safe way:", textwrap.indent(finding.safe_way, "      ")]
+    lines = [head, sql, *more]
+    shown: set[str | None] = {None}
+    for finding in planned.findings:
+        at = f" (line {finding.line})" if finding.line else ""
+        lines.append(f"  {finding.level.upper()}  {finding.rule}{at}: {finding.message}")
+        if finding.safe_way not in shown:  # squawk's finding and ours may be about the same statement
+            lines += ["    the safe way:", textwrap.indent(finding.safe_way or "", "      ")]
+            shown.add(finding.safe_way)
     return lines

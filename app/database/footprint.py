@@ -45,6 +45,17 @@ REWROTE_ON_RECORD = (
 )
 """SQL expressions for a step's row, where `at_commit` came before it in the same transaction."""
 
+_TABLES = (
+    "(SELECT key::oid AS oid, (value ->> 0)::oid AS relfilenode, value ->> 1 AS name "
+    f"FROM json_each(nullif(current_setting('{_BEFORE}', true), '')::json))"
+)
+"""The tables that BEGIN has noted."""
+REWRITTEN = (
+    f"SELECT b.name, c.oid::regclass::text, pg_table_size(c.oid) FROM {_TABLES} AS b JOIN pg_class c USING (oid) "
+    f"WHERE c.relfilenode <> b.relfilenode ORDER BY 1 LIMIT {_MOST_TOLD}"
+)
+"""A statement that tells which tables are written anew: their name before and now, and their size in bytes."""
+
 
 @dataclass(slots=True)
 class Footprint:
@@ -128,9 +139,7 @@ class Footprint:
             f"SELECT {literal(each['relation'])}, {literal(each['mode'])}, {each['held_ms']}" for each in self.locks
         ]
         return (
-            f"SELECT set_config('{_FOOTPRINT}', (WITH before AS MATERIALIZED ("
-            "SELECT key::oid AS oid, (value ->> 0)::oid AS relfilenode, value ->> 1 AS name "
-            f"FROM json_each(nullif(current_setting('{_BEFORE}', true), '')::json)), "
+            f"SELECT set_config('{_FOOTPRINT}', (WITH before AS MATERIALIZED {_TABLES}, "
             "held AS MATERIALIZED (SELECT value AS lock "
             f"FROM json_array_elements_text(nullif(current_setting('{_HELD}', true), '')::json)), "
             f"taken(oid, mode, ms) AS ({' UNION ALL '.join(taken)}), "

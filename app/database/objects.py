@@ -93,7 +93,7 @@ _CONSTRAINTS = """
 SELECT r.schema, 'constraint ' || quote_ident(k.conname) || ' on ' || r.prefix || r.name, r.object,
     pg_get_constraintdef(k.oid), NULL, NULL
 FROM relations r JOIN pg_constraint k ON k.conrelid = r.oid
-WHERE r.relkind IN ('r', 'p', 'f') AND k.contype IN ('c', 'f', 'p', 'u', 'x') AND k.conislocal AND k.conparentid = 0
+WHERE r.relkind IN ('r', 'p', 'f') AND k.contype IN ('c', 'f', 'p', 'u', 'x') AND k.conislocal
 """
 
 _INDEXES = """

@@ -82,8 +82,8 @@ class Comparison:
 
     fingerprint: str
     server_version: int
-    same_major: bool
-    """Else queries are not compared: PostgreSQL words them, and each major version in its own way."""
+    saw_queries: bool
+    """Whether queries were compared, or there are none: between major versions they cannot be, which word them."""
     unseen: tuple[str, ...]
     """Schemas that were seen before, and in which this role may not create anything."""
     changes: tuple[Change, ...]
@@ -145,7 +145,8 @@ async def compare(control: Session, place: Place, before: Snapshot | None) -> Co
         "AND nspname IN (SELECT jsonb_object_keys(objects) FROM before)), "
         f"was AS ({_each('before')} WHERE s.key NOT IN (SELECT nspname FROM unseen)), now AS ({_each('after')}) "
         "SELECT json_build_object('fingerprint', (SELECT fingerprint FROM after), "
-        "'server_version', (SELECT server_version FROM after), 'same_major', (SELECT major FROM same), "
+        "'server_version', (SELECT server_version FROM after), 'saw_queries', (SELECT major FROM same) "
+        "OR NOT EXISTS (SELECT FROM was WHERE told ? 'query') OR NOT EXISTS (SELECT FROM now WHERE told ? 'query'), "
         "'unseen', (SELECT coalesce(json_agg(nspname ORDER BY nspname COLLATE \"C\"), '[]') FROM unseen), "
         "'changes', (SELECT coalesce(json_agg(json_build_array(object, "
         "was.told - 'body' - 'query', now.told - 'body' - 'query') ORDER BY object COLLATE \"C\"), '[]') "
@@ -157,7 +158,7 @@ async def compare(control: Session, place: Place, before: Snapshot | None) -> Co
     return Comparison(
         fingerprint=told["fingerprint"],
         server_version=told["server_version"],
-        same_major=told["same_major"],
+        saw_queries=told["saw_queries"],
         unseen=tuple(told["unseen"]),
         changes=tuple(Change(each, _definition(was), _definition(now)) for each, was, now in told["changes"]),
     )

@@ -35,10 +35,18 @@ def engine(
     *,
     run_id: UUID,
     on_open: Callable[[connection.Connection], None] = lambda _: None,
+    dbapi: "Dbapi | None" = None,
+    session: str = "",
 ) -> AsyncEngine:
     """An engine whose connections are fenced; each is opened when asked for, and closed after use.
 
-    `on_open` is handed each connection, for a caller who may have to cut it.
+    Args:
+        database: Where it is.
+        fence: Stands around each transaction.
+        run_id: The run that the connections are for.
+        on_open: Is handed each connection, for a caller who may have to cut it.
+        dbapi: Makes the connections, where they are to be special.
+        session: A further statement for each session that is ours alone.
     """
 
     async def connect() -> connection.Connection:
@@ -50,12 +58,12 @@ def engine(
             # Where the session is ours alone, autocommit blocks are covered too. An index build waits for old
             # transactions by design and blocks nobody, so a timeout of the role's would only leave it INVALID.
             with fence.asking():
-                await opened.execute("SET client_connection_check_interval = 1000; SET lock_timeout = 0")
+                await opened.execute(f"SET client_connection_check_interval = 1000; SET lock_timeout = 0; {session}")
         return opened
 
     return create_async_engine(
         "postgresql+asyncpg://",
-        module=_Dbapi(fence),
+        module=dbapi or Dbapi(fence),
         async_creator=connect,
         poolclass=NullPool,
         pool_reset_on_return=None,  # closing does what is to be done, and nothing on a connection that was cut
@@ -75,23 +83,27 @@ def plain_engine(database: Database) -> AsyncEngine:
     return create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
 
 
-class _Dbapi(dialect.AsyncAdapt_asyncpg_dbapi):
+class Dbapi(dialect.AsyncAdapt_asyncpg_dbapi):
     """asyncpg as SQLAlchemy sees it, making fenced connections."""
 
     def __init__(self, fence: Fence) -> None:
         super().__init__(asyncpg)  # type: ignore[no-untyped-call]  # SQLAlchemy's dialects are not typed
         self._fence = fence
 
-    def connect(self, *_: Any, async_creator_fn: Any, **options: Any) -> "_Connection":  # noqa: ANN401 – DBAPI
+    def connect(self, *_: Any, async_creator_fn: Any, **options: Any) -> "Connection":  # noqa: ANN401 – DBAPI
         """Open a connection the way `engine` says; called in SQLAlchemy's greenlet."""
 
-        async def create() -> _Connection:
-            return _Connection(self, await async_creator_fn(), self._fence, **options)
+        async def create() -> Connection:
+            return self.connection(await async_creator_fn(), **options)
 
         return await_only(create())
 
+    def connection(self, opened: Any, **options: Any) -> "Connection":  # noqa: ANN401 – DBAPI
+        """Make a connection of this kind of asyncpg's."""
+        return Connection(self, opened, self._fence, **options)
 
-class _Connection(dialect.AsyncAdapt_asyncpg_connection):
+
+class Connection(dialect.AsyncAdapt_asyncpg_connection):
     """A DBAPI connection whose transactions are fenced."""
 
     __slots__ = ("_fence",)
@@ -99,7 +111,7 @@ class _Connection(dialect.AsyncAdapt_asyncpg_connection):
     _connection: Any  # asyncpg's connection; SQLAlchemy's own protocol for it leaves out what is used here
     _transaction: Any
 
-    def __init__(self, dbapi: _Dbapi, opened: Any, fence: Fence, **options: Any) -> None:  # noqa: ANN401 – DBAPI
+    def __init__(self, dbapi: Dbapi, opened: Any, fence: Fence, **options: Any) -> None:  # noqa: ANN401 – DBAPI
         super().__init__(dbapi, opened, **options)  # type: ignore[no-untyped-call]  # as above
         self._fence = fence
 
@@ -121,7 +133,7 @@ class _Connection(dialect.AsyncAdapt_asyncpg_connection):
     @property
     def is_outside_of_transactions(self) -> bool:
         """In an autocommit block, or behind a COMMIT in a revision's SQL: what is sent now commits by itself."""
-        return self.isolation_level == "autocommit" or self._has_lost_its_transaction()
+        return self.isolation_level == "autocommit" or self.has_lost_its_transaction()
 
     def marked(self, operation: str) -> str:
         """The statement as it shows outside of a transaction, so that it can be told whose it is."""
@@ -146,13 +158,13 @@ class _Connection(dialect.AsyncAdapt_asyncpg_connection):
 
         What follows then commits by itself, so it is looked at like a statement in an autocommit block.
         """
-        if self._has_lost_its_transaction():
+        if self.has_lost_its_transaction():
             await self._fence.send(self._connection, self._fence.check)
         try:
             with self._fence.asking():
                 yield
         finally:
-            if self._has_lost_its_transaction():
+            if self.has_lost_its_transaction():
                 self._fence.commits += 1
 
     async def sent(self, operation: str) -> list[ResultSet]:
@@ -183,9 +195,17 @@ class _Connection(dialect.AsyncAdapt_asyncpg_connection):
         """In a transaction whose locks are to be told."""
         return self._transaction is not None and self._transaction.is_watched and self._connection.is_in_transaction()
 
-    def _has_lost_its_transaction(self) -> bool:
+    def has_lost_its_transaction(self) -> bool:
+        """Whether the transaction that SQLAlchemy takes for open has ended, by a statement of the revision's."""
         opened = self._connection
         return self._transaction is not None and not opened.is_closed() and not opened.is_in_transaction()
+
+    @property
+    def begin_words(self) -> str:
+        """BEGIN, with the modes of the transaction."""
+        level = "" if self.isolation_level in (None, "autocommit") else self.isolation_level.replace("_", " ").upper()
+        modes = f" ISOLATION LEVEL {level}" if level else ""
+        return "BEGIN" + modes + " READ ONLY" * self.readonly + " DEFERRABLE" * self.deferrable
 
     async def begin(self) -> None:
         """Begin a fenced transaction.
@@ -193,13 +213,10 @@ class _Connection(dialect.AsyncAdapt_asyncpg_connection):
         Raises:
             LockLost: The guard is gone.
         """
-        begin = "BEGIN"
-        if self.isolation_level not in (None, "autocommit"):
-            begin += f" ISOLATION LEVEL {self.isolation_level.replace('_', ' ').upper()}"
-        begin += " READ ONLY" * self.readonly + " DEFERRABLE" * self.deferrable
         is_watched = self.isolation_level != "autocommit"
+        begin = f"{self.begin_words}; {self._fence.at_begin(is_watched=is_watched)}"
         try:
-            told = await self._fence.send(self._connection, f"{begin}; {self._fence.at_begin(is_watched=is_watched)}")
+            told = await self._fence.send(self._connection, begin)
         except Exception as error:  # noqa: BLE001 – whatever it is, the transaction must not stay open
             await rollback(self._connection, self._fence)
             self._handle_exception(error)
@@ -226,12 +243,12 @@ class _Connection(dialect.AsyncAdapt_asyncpg_connection):
             self._transaction = None
 
 
-class _Cursor(dialect.AsyncAdapt_asyncpg_cursor):
+class Cursor(dialect.AsyncAdapt_asyncpg_cursor):
     """A cursor that sends statements without parameters over the simple query protocol."""
 
     __slots__ = ()
 
-    _adapt_connection: Any  # our _Connection, behind SQLAlchemy's narrower type
+    _adapt_connection: Any  # our Connection, behind SQLAlchemy's narrower type
     _connection: Any
     _description: Any
 
@@ -274,4 +291,4 @@ class _Cursor(dialect.AsyncAdapt_asyncpg_cursor):
         return adapted.in_a_transaction_of_its_own()  # type: ignore[no-any-return]  # see _adapt_connection
 
 
-_Connection._cursor_cls = _Cursor
+Connection._cursor_cls = Cursor

@@ -14,7 +14,7 @@
     ├── WrongEnvironment                            the database is another environment's
     ├── LockHeld                                    somebody else is at work
     ├── HistoryMismatch                             the database and the deployment disagree
-    │   └── DatabaseAhead, Diverged, MultipleHeads
+    │   └── DatabaseAhead, Diverged, MultipleHeads, AlreadyVersioned
     ├── PlanRefused                                 what would run is not what may run
     │   ├── PlanChanged, PlanRequired, UnsafePlan, RevisionModified
     │   └── RehearsalNotAllowed, RehearsalFailed, DowngradeNotAllowed
@@ -68,6 +68,7 @@ from app.errors.plan import (
     UnsafePlan,
 )
 from app.errors.run import (
+    AlreadyVersioned,
     Cancelled,
     DatabaseAhead,
     Diverged,
@@ -83,6 +84,7 @@ from app.errors.run import (
 )
 
 __all__ = [
+    "AlreadyVersioned",
     "BadSignature",
     "BodyTooLarge",
     "Cancelled",

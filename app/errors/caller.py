@@ -80,8 +80,8 @@ class NotFound(InvalidRequest):
 
     slug, status, title = "not-found", 404, "Not found"
     hint = (
-        "The routes are POST /migrate, /downgrade, /runs/{id}/cancel, and GET /status, /plan, /runs, /runs/{id}, "
-        "/runs/{id}/events, /health, /livez; those under /hooks are there once their secret is set."
+        "The routes are POST /migrate, /rehearse, /downgrade, /runs/{id}/cancel, and GET /status, /plan, /runs, "
+        "/runs/{id}, /runs/{id}/events, /health, /livez; those under /hooks are there once their secret is set."
     )
 
 

@@ -42,6 +42,16 @@ class MultipleHeads(HistoryMismatch):
     hint = "Join them with `alembic merge heads -m ...`, or use the target `heads` to upgrade to all of them."
 
 
+class AlreadyVersioned(HistoryMismatch):
+    """The database has a version, so there is nothing to adopt. Carries which."""
+
+    slug, title = "already-versioned", "The database has a version already"
+    hint = (
+        "`python -m app migrate` goes on from there. If the version is wrong, correct it on purpose: "
+        "`alembic stamp <revision>`, which takes the same lock."
+    )
+
+
 class RunStopped(Problem):
     """A run began and ended before its target. Carries run_id, applied and remaining."""
 

@@ -11,7 +11,7 @@ from app.lint import downgrade, mixture, remarks, serving, squawk
 from app.lint.changes import changes, table
 from app.lint.novelty import Novelty
 from app.lint.script import Script
-from app.lint.statements import split
+from app.lint.statements import Statement, controls, split
 from app.report import Finding
 
 __all__ = ["Script", "findings"]
@@ -30,34 +30,46 @@ async def findings(
     Returns:
         The findings in the order of the scripts and of their lines; and `squawk` with its version, or `unavailable`.
     """
-    answer = await squawk.ask(scripts, server_version=server_version, folder=folder)
+    # In threads: of a thousand revisions, or of large ones, each takes a moment, and other requests shall not wait.
+    read = await asyncio.to_thread(lambda: [split(script.sql) for script in scripts])
+    whole = [
+        script.transactional is not False and not any(map(controls, statements))
+        for script, statements in zip(scripts, read, strict=True)
+    ]
+    answer = await squawk.ask(scripts, whole, server_version=server_version, folder=folder)
     said = answer.remarks if answer else [[] for _ in scripts]
-    # In a thread: a thousand revisions take a moment, and other requests shall not wait for it.
-    found = await asyncio.to_thread(_judged, scripts, said)
+    found = await asyncio.to_thread(_judged, scripts, read, said)
     return found, answer.version if answer else "unavailable"
 
 
-def _judged(scripts: Sequence[Script], said: Sequence[Sequence[squawk.Remark]]) -> list[Finding]:
+def _judged(
+    scripts: Sequence[Script], read: Sequence[Sequence[Statement]], said: Sequence[Sequence[squawk.Remark]]
+) -> list[Finding]:
     novelty = Novelty()
     found: list[Finding] = []
-    for script, of_script in zip(scripts, said, strict=True):
-        found += sorted(_of(script, of_script, novelty), key=lambda one: (one.line or 0, one.source, one.rule))
+    for script, statements, of_script in zip(scripts, read, said, strict=True):
+        found += sorted(
+            _of(script, statements, of_script, novelty), key=lambda one: (one.line or 0, one.source, one.rule)
+        )
     return found
 
 
-def _of(script: Script, said: Sequence[squawk.Remark], novelty: Novelty) -> list[Finding]:
-    statements = split(script.sql)
+def _of(
+    script: Script, statements: Sequence[Statement], said: Sequence[squawk.Remark], novelty: Novelty
+) -> list[Finding]:
     every = [changes(statement) for statement in statements]
+    later = [change for of_statement in every for change in of_statement]
     found = [mixture.finding(script, statements)]
     on_new_tables = set()
-    for at, (statement, of_statement) in enumerate(zip(statements, every, strict=True)):
+    seen = 0
+    for at, statement in enumerate(statements):
         subject = table(statement)
         if subject and novelty.made(subject):
             on_new_tables.add(at)
-        later = [change for each in every[at + 1 :] for change in each] if of_statement else []
-        for change in of_statement:
+        for change in every[at]:
+            seen += 1
             if script.direction == "upgrade":
-                found.append(serving.finding(script, change, novelty, later))
+                found.append(serving.finding(script, change, novelty, later[seen:]))
             else:
                 found.append(downgrade.finding(script, change, novelty))
             novelty.learn(change)

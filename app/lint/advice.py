@@ -1,12 +1,14 @@
-"""The safe way around what squawk warns of, with the names of the statement, as strong_migrations gives it.
-
-Where our own rules have a finding of the same statement, that one has the safe way.
-"""
+"""The safe way around what squawk warns of, with the names of the statement, as strong_migrations gives it."""
 
 from app.lint import code
 from app.lint.changes import table
 from app.lint.reader import Name, Reader
 from app.lint.statements import Statement
+
+_OF_A_TABLE = {
+    *("adding-field-with-default", "adding-foreign-key-constraint", "adding-not-nullable-field"),
+    *("adding-serial-primary-key-field", "constraint-missing-not-valid", "disallowed-unique-constraint"),
+}
 
 
 def safe_way(rule: str, statement: Statement, action: Reader) -> str | None:
@@ -29,7 +31,7 @@ def safe_way(rule: str, statement: Statement, action: Reader) -> str | None:
             return code.autocommit(f"{statement.code} CONCURRENTLY")
         case "ban-concurrent-index-creation-in-transaction", _:
             return code.autocommit(statement.code)
-    of = table(statement)
+    of = table(statement) if rule in _OF_A_TABLE else None
     return _of_a_table(rule, of, action) if of else None
 
 

@@ -27,5 +27,5 @@ def call(operation: str, of: Name, *arguments: str) -> str:
 
 
 def steps(*each: str) -> str:
-    """What to do, one below the other."""
-    return "\n".join(each)
+    """What to do, one below the other; a comment stays one, even with a line break in a name."""
+    return "\n".join(step.replace("\n", " ") if step.startswith("#") else step for step in each)

@@ -28,6 +28,10 @@ class Name:
         return Name((*self.parts[:-1], self.parts[-1] + ending), (*self.written[:-1], longer))
 
 
+def _differs(token: Token, word: str) -> bool:
+    return token.keyword != word
+
+
 class Reader:
     """Goes along the tokens of a statement, or of one of its actions."""
 
@@ -60,14 +64,19 @@ class Reader:
 
     def take(self, *words: str) -> bool:
         """Go past these words, if they come next."""
-        if tuple(token.keyword for token in self._tokens[self._at : self._at + len(words)]) != words:
+        coming = self._tokens[self._at : self._at + len(words)]
+        if len(coming) < len(words) or any(map(_differs, coming, words)):
             return False
         self._at += len(words)
         return True
 
     def take_any(self, words: set[str]) -> str:
         """Go past one of these words, if one comes next, and say which."""
-        return next((word for word in sorted(words) if self.take(word)), "")
+        word = self._tokens[self._at].keyword if self else ""
+        if word not in words:
+            return ""
+        self.step()
+        return word
 
     def past(self, word: str) -> bool:
         """Go past everything up to this word, and past it, if it comes at all."""

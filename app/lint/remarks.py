@@ -42,15 +42,14 @@ def findings(
         at = bisect_right(starts, remark.start) - 1
         placed.append((remark, at, action(statements[at], remark.start)))
     exact = {part.start for remark, _, part in placed if remark.rule in _MORE_EXACT}
-    advised = {one.line for one in own}
+    ours = {one.line: one.safe_way for one in own}
     found = []
     for remark, at, part in placed:
         level = _level(remark, statements[at], is_on_new_table=at in on_new_tables)
         if level is None or (remark.rule == "constraint-missing-not-valid" and part.start in exact):
             continue
-        safe_way = advice.safe_way(remark.rule, statements[at], part) or remark.help
-        if remark.rule == "adding-required-field" and remark.line in advised:
-            safe_way = None  # ours has it
+        # The same way where both speak of the same statement: whoever reads only one of them is helped.
+        safe_way = advice.safe_way(remark.rule, statements[at], part) or ours.get(remark.line) or remark.help
         found.append(_finding(script, remark, level, safe_way))
     return found
 

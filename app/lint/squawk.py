@@ -8,21 +8,24 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from app import log
-from app.lint import statements
 from app.lint.script import Script
 from app.redaction import redacted
 
 LONGEST_S = 20.0
 """How long it may take with all scripts together; usually it is some hundredths of a second."""
 
-_BEFORE, _AFTER = "BEGIN;\n", "\n;COMMIT;\n"
-"""Around a script that is not all of it in one transaction, as Alembic has them around it."""
+_AROUND_PARTS = ("BEGIN;\n", "\n;COMMIT;\n")
+"""What Alembic has around a script that is not all of it in one transaction."""
+_AROUND_WHOLE = ("", "\n;SELECT 1;\n")
+"""Of a script that is, squawk is told that it is. The row of the version, which comes after it, is in it too: squawk
+lets a CREATE INDEX CONCURRENTLY pass that it sees alone."""
 
 
 class _Unavailable(Exception):  # noqa: N818 – a fact, as everywhere here
@@ -40,7 +43,6 @@ class Remark:
     """From 1."""
     start: int
     """In characters, from the start of the script's SQL."""
-    end: int
     message: str
     help: str | None
 
@@ -55,17 +57,28 @@ class Answer:
     """For each of the scripts, in their order."""
 
 
-async def ask(scripts: Sequence[Script], *, server_version: tuple[int, int], folder: Path) -> Answer | None:
-    """Have squawk lint the scripts, under the `.squawk.toml` that it finds in `folder` or above it; None without it."""
+async def ask(
+    scripts: Sequence[Script], whole: Sequence[bool], *, server_version: tuple[int, int], folder: Path
+) -> Answer | None:
+    """Have squawk lint the scripts, under the `.squawk.toml` that it finds in `folder` or above it; None without it.
+
+    Args:
+        scripts: In the order in which the answer has them.
+        whole: Of each, whether all of it is in one transaction.
+        server_version: Of PostgreSQL.
+        folder: The project's root.
+    """
     try:
         async with asyncio.timeout(LONGEST_S):
-            return await _answer(scripts, server_version, folder)
+            return await _answer(scripts, whole, server_version, folder)
     except TimeoutError:
         reason = f"squawk was not done after {LONGEST_S:g} s"
     except _Unavailable as error:
         reason = str(error)
     except OSError as error:
         reason = f"squawk cannot be run: {error.strerror or error}"
+    except (ValueError, TypeError, KeyError) as error:
+        reason = f"squawk's answer cannot be read: {type(error).__name__}: {error}"
     log.event("lint.unavailable", reason=redacted(reason))
     return None
 
@@ -77,35 +90,40 @@ def _program() -> str:
     return found
 
 
-async def _answer(scripts: Sequence[Script], server_version: tuple[int, int], folder: Path) -> Answer:
+async def _answer(
+    scripts: Sequence[Script], whole: Sequence[bool], server_version: tuple[int, int], folder: Path
+) -> Answer:
     program = _program()
     version = (await _output(program, "--version", folder=folder)).decode(errors="replace").strip()
     if not version.startswith("squawk "):
         raise _Unavailable(f"squawk calls itself {version[:100]!r}")
-    whole = {at for at, script in enumerate(scripts) if _is_in_one_transaction(script)}
+    options = (
+        "--reporter=json",
+        "--no-error-on-unmatched-pattern",
+        f"--pg-version={'.'.join(map(str, server_version))}",
+    )
     remarks: list[list[Remark]] = [[] for _ in scripts]
     with tempfile.TemporaryDirectory(prefix="lint-", ignore_cleanup_errors=True) as place:
-        for assume, chosen in (
-            ("--assume-in-transaction", sorted(whole)),
-            ("--no-assume-in-transaction", sorted(set(range(len(scripts))) - whole)),
+        for is_whole, assume, (before, after) in (
+            (True, "--assume-in-transaction", _AROUND_WHOLE),
+            (False, "--no-assume-in-transaction", _AROUND_PARTS),
         ):
-            before, after = ("", "") if chosen and chosen[0] in whole else (_BEFORE, _AFTER)
-            paths = {str(Path(place) / f"{at}.sql"): at for at in chosen}
-            for path, at in paths.items():
-                await asyncio.to_thread(Path(path).write_bytes, _utf8(before + scripts[at].sql + after))
-            if not paths:
+            files = {str(Path(place) / f"{at}.sql"): at for at in range(len(scripts)) if whole[at] is is_whole}
+            if not files:
                 continue
-            options = ("--reporter=json", f"--pg-version={server_version[0]}.{server_version[1]}", assume)
-            output = await _output(program, *options, "--no-error-on-unmatched-pattern", *paths, folder=folder)
-            for path, said in _read(output):
-                at = paths[path]
-                if remark := _remark(said, scripts[at].sql, lines_before=before.count("\n")):
-                    remarks[at].append(remark)
+            await asyncio.to_thread(_write, {path: before + scripts[at].sql + after for path, at in files.items()})
+            output = await _output(program, *options, assume, *files, folder=folder)
+            said = await asyncio.to_thread(
+                _read, output, {path: scripts[at].sql for path, at in files.items()}, before.count("\n")
+            )
+            for path, of_script in said.items():
+                remarks[files[path]] = of_script
     return Answer(version, remarks)
 
 
-def _is_in_one_transaction(script: Script) -> bool:
-    return script.transactional is not False and statements.controls_transactions(script.sql) is None
+def _write(files: dict[str, str]) -> None:
+    for path, content in files.items():
+        Path(path).write_bytes(_utf8(content))
 
 
 def _utf8(text: str) -> bytes:
@@ -135,32 +153,30 @@ async def _output(program: str, *arguments: str, folder: Path) -> bytes:
     return output
 
 
-def _read(output: bytes) -> Iterable[tuple[str, dict[str, Any]]]:
-    """Each of its remarks, behind the path of the file."""
-    try:
-        return [(said["file"], said) for said in json.loads(output)]
-    except (ValueError, TypeError, KeyError) as error:
-        raise _Unavailable(f"squawk's answer cannot be read: {type(error).__name__}: {error}") from error
+def _read(output: bytes, scripts: Mapping[str, str], lines_before: int) -> dict[str, list[Remark]]:
+    """Its remarks by the path of the file, without those on what is only around a script."""
+    by_path: dict[str, list[dict[str, Any]]] = {path: [] for path in scripts}
+    for said in json.loads(output):
+        by_path[said["file"]].append(said)
+    return {path: _remarks(every, scripts[path], lines_before) for path, every in by_path.items()}
 
 
-def _remark(said: dict[str, Any], sql: str, *, lines_before: int) -> Remark | None:
-    """One of its remarks; None if it is about what is only around the script."""
+def _remarks(every: Sequence[dict[str, Any]], sql: str, lines_before: int) -> list[Remark]:
     lines = sql.split("\n")
-    first, last = said["line"] - lines_before, said["line_end"] - lines_before
-    if not 0 <= first < len(lines):
-        return None
-    last = min(last, len(lines) - 1)
-    return Remark(
-        rule=said["rule_name"],
-        level=said["level"],
-        line=first + 1,
-        start=_characters(lines, first, said["column"]),
-        end=_characters(lines, last, said["column_end"]),
-        message=said["message"],
-        help=said["help"],
-    )
-
-
-def _characters(lines: Sequence[str], line: int, column: int) -> int:
-    """The place of a byte of a line, in characters from the start of the text."""
-    return sum(len(each) + 1 for each in lines[:line]) + len(_utf8(lines[line])[:column].decode(errors="ignore"))
+    starts = [0, *accumulate(len(line) + 1 for line in lines)]
+    remarks = []
+    for said in every:
+        line = said["line"] - lines_before
+        if 0 <= line < len(lines):
+            characters = len(_utf8(lines[line])[: said["column"]].decode(errors="ignore"))
+            remarks.append(
+                Remark(
+                    rule=said["rule_name"],
+                    level=said["level"],
+                    line=line + 1,
+                    start=starts[line] + characters,
+                    message=said["message"],
+                    help=said["help"],
+                )
+            )
+    return remarks

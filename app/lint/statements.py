@@ -16,31 +16,30 @@ _GOES_ON = rf"(?:[ \t\f\v]|--[^\n\r]*)*[\n\r](?:{_SPACE}|--[^\n\r]*[\n\r])*'"
 _ESCAPED = r"(?:[^'\\]++|''|\\.)*+(?:'|\\?\Z)"
 
 _TOKEN = re.compile(
-    rf"(?P<space>{_SPACE}++)"
-    r"|(?P<comment>--[^\n\r]*+|(?P<block>/\*))"
+    rf"(?:{_SPACE}++|--[^\n\r]*+)*+(?:"
+    r"(?P<comment>/\*)"
     rf"|(?P<dollar>\$(?:[{_START}][{_PART}]*+)?\$)"
     rf"|(?P<string>[eE]'{_ESCAPED}(?:{_GOES_ON}{_ESCAPED})*+|'(?:[^']++|'')*+(?:'|\Z))"
     r'|(?P<quoted>"(?:[^"]++|"")*+(?:"|\Z))'
     rf"|(?P<word>[{_START}][{_PART}$]*+)"
-    r"|(?P<mark>[0-9][\w.]*+|.)",
+    r"|(?P<mark>[0-9][\w.]*+|.))",
     re.DOTALL,
 )
+"""One token, and the white space and comments to the end of a line that stand before it."""
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
 
 Kind = Literal["word", "quoted", "string", "mark"]
 
 
 class Token(NamedTuple):
-    """A piece of a statement that means something; `start` counts characters from the start of the whole text."""
+    """A piece of a statement that means something."""
 
     kind: Kind
     text: str
     start: int
-
-    @property
-    def keyword(self) -> str:
-        """In capitals, if it may be a keyword; empty for what is quoted. A mark is itself."""
-        return self.text.upper() if self.kind in {"word", "mark"} else ""
+    """In characters, from the start of the whole text."""
+    keyword: str
+    """In capitals, if it may be a keyword; empty for what is quoted. A mark is itself."""
 
     @property
     def name(self) -> str:
@@ -119,16 +118,19 @@ def split(sql: str) -> list[Statement]:
 def _tokens(sql: str) -> Iterator[Token]:
     at = 0
     while found := _TOKEN.match(sql, at):
-        start, at, kind = at, found.end(), found.lastgroup
-        match kind:
+        start, at = found.span(found.lastgroup or 0)
+        match found.lastgroup:
             case "comment":
-                at = _end_of_comment(sql, at) if found["block"] else at
+                at = _end_of_comment(sql, at)
             case "dollar":
                 end = sql.find(found["dollar"], at)
                 at = len(sql) if end < 0 else end + len(found["dollar"])
-                yield Token("string", sql[start:at], start)
-            case "word" | "quoted" | "string" | "mark":
-                yield Token(kind, found[0], start)
+                yield Token("string", sql[start:at], start, "")
+            case "word" | "mark" as kind:
+                text = sql[start:at]
+                yield Token(kind, text, start, text.upper())
+            case "quoted" | "string" as kind:
+                yield Token(kind, sql[start:at], start, "")
 
 
 def _end_of_comment(sql: str, at: int) -> int:

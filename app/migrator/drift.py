@@ -7,7 +7,7 @@ import asyncpg
 from app.database import schema
 from app.database.catalog import Facts
 from app.database.connection import Session
-from app.database.schema import Change, Definition, Place
+from app.database.schema import Change, Comparison, Definition, Place
 from app.errors import PermissionDenied
 from app.report import Change as Kind
 from app.report import Difference, Drift, Fingerprint, Holder
@@ -18,14 +18,14 @@ type Words = Callable[[Change], str]
 
 _UNDER_WAY = "A run is under way: what differs may be its doing."
 _OTHER_MAJOR = (
-    "The fingerprint was taken on PostgreSQL {then}, and this is {now}, which words queries in its own way: of views, "
-    "policies and functions with a body of SQL it is compared that they are there, and not what they ask for."
+    "What this is compared with is of PostgreSQL {then}, and this is {now}, which words queries in its own way: of "
+    "views, policies and functions with a body of SQL it is compared that they are there, and not what they ask for."
 )
 _OVERTAKEN = (
     "Run {run} has changed the schema, or may have, and left no fingerprint: until a run reaches its target there is "
     "nothing to compare the schema with."
 )
-_UNSEEN = "The role may not create anything in the schema {schema} any more, so it is not compared."
+_UNSEEN = "The role may not create anything in the schema {schema}, so it is not compared."
 
 
 async def of(
@@ -53,18 +53,26 @@ async def _compared(control: Session, settings: Settings, facts: Facts) -> tuple
         now = await schema.snapshot(control, place)
         return Drift(fingerprint=now.fingerprint, recorded=None, differs=None, differences=[]), []
     compared = await schema.compare(control, place, None)
-    then, now_at = version(taken.server_version), version(compared.server_version)
     recorded = Fingerprint(
-        fingerprint=taken.fingerprint, run_id=taken.run_id, taken_at=taken.taken_at, server_version=then
+        fingerprint=taken.fingerprint,
+        run_id=taken.run_id,
+        taken_at=taken.taken_at,
+        server_version=version(taken.server_version),
     )
     if taken.overtaken_by is not None:
         unknown = Drift(fingerprint=compared.fingerprint, recorded=recorded, differs=None, differences=[])
         return unknown, [_OVERTAKEN.format(run=taken.overtaken_by)]
     told = differences(compared.changes, _outside)
+    drift = Drift(fingerprint=compared.fingerprint, recorded=recorded, differs=bool(told), differences=told)
+    return drift, limits(compared, taken.server_version)
+
+
+def limits(compared: Comparison, server_version: int) -> list[str]:
+    """What could not be compared, and why; `server_version` is that of what the schema was compared with."""
     warnings = [_UNSEEN.format(schema=each) for each in compared.unseen]
-    if not compared.same_major:
-        warnings.append(_OTHER_MAJOR.format(then=then, now=now_at))
-    return Drift(fingerprint=compared.fingerprint, recorded=recorded, differs=bool(told), differences=told), warnings
+    if not compared.saw_queries:
+        warnings.append(_OTHER_MAJOR.format(then=version(server_version), now=version(compared.server_version)))
+    return warnings
 
 
 def differences(changes: Iterable[Change], words: Words) -> list[Difference]:

@@ -15,6 +15,7 @@ from app.database.catalog import Facts
 from app.migrator import condition, status
 from app.migrator.glance import PROJECT
 from app.migrator.turn import held
+from app.redaction import redacted_sql
 from app.report import LEVELS, Direction, Finding, Level, Plan, PlannedRevision, Revision
 from app.settings import Settings
 
@@ -103,7 +104,7 @@ def _planned(history: "History", revision: Revision, script: "Rendered", finding
         file=history.reference(revision.revision),
         sha256=history.sha256(revision.revision),
         transactional=script.transactional,
-        sql=script.sql,
+        sql=redacted_sql(script.sql),
         unrendered=script.unrendered,
         findings=findings + ([_not_rendered(script)] if script.unrendered else []),
     )

@@ -17,6 +17,7 @@ from uuid import UUID
 import asyncpg
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.database import connection, fence, working
 from app.database.connection import DRIVER_ERRORS, Connection
@@ -128,14 +129,12 @@ class Work:
             if self._abandoned:
                 self._cut()
 
-        engine = working.engine(self.database, self._fence, run_id=self.run_id, on_open=cut_by)
+        engine = self._engine(cut_by)
         try:
             while True:
                 try:
                     async with engine.connect() as opened:
-                        await opened.run_sync(apply, self)
-                        # A revision that committed by itself may have left its version in an open transaction.
-                        await opened.commit()
+                        await self._goes_through(opened, apply)
                         return
                 except Exception as error:
                     if not self._deserves_another_try(error):
@@ -146,6 +145,14 @@ class Work:
             # The run's end has been decided; a connection that will not close must not change it.
             with contextlib.suppress(OSError, SQLAlchemyError, asyncpg.PostgresError, *DRIVER_ERRORS):
                 await engine.dispose()
+
+    def _engine(self, on_open: Callable[[Connection], None]) -> AsyncEngine:
+        return working.engine(self.database, self._fence, run_id=self.run_id, on_open=on_open)
+
+    async def _goes_through(self, opened: AsyncConnection, apply: Apply) -> None:
+        await opened.run_sync(apply, self)
+        # A revision that committed by itself may have left its version in an open transaction.
+        await opened.commit()
 
     def abandon(self) -> None:
         """Cut the working connection, from any thread, without a word to a database that may not answer."""

@@ -17,6 +17,7 @@ from app.report.record import (
     Runs,
     RunState,
 )
+from app.report.rehearsal import Rehearsal, RehearsedStep, Rewritten, RowsChanged
 from app.report.run import (
     Accepted,
     Answered,
@@ -30,6 +31,7 @@ from app.report.run import (
     Waited,
 )
 from app.report.selection import Selection, cursor
+from app.report.stamp import Proposal
 from app.report.status import (
     BrokenIndex,
     Database,
@@ -71,12 +73,17 @@ __all__ = [
     "Plan",
     "PlannedRevision",
     "PoolMode",
+    "Proposal",
     "Reached",
     "RecordedRun",
     "RecordedRunWithSteps",
     "RecordedStep",
+    "Rehearsal",
+    "RehearsedStep",
     "Report",
     "Revision",
+    "Rewritten",
+    "RowsChanged",
     "Run",
     "RunInDetail",
     "RunState",

@@ -33,7 +33,9 @@ class PlannedRevision(Revision):
         description="Whether all of it is in one transaction, so that it happens as a whole or not at all; null where "
         "only running it can tell."
     )
-    sql: str = Field(description="What it sends, as Alembic's offline mode renders it, without its version's row.")
+    sql: str = Field(
+        description="What it sends, as Alembic's offline mode renders it: without its version's row, and passwords."
+    )
     unrendered: str | None = Field(
         None, description="Why `sql` ends early: the revision asks the database something; null where it is complete."
     )

@@ -1,4 +1,4 @@
-"""The bodies of the routes that move the database."""
+"""The bodies of the routes that move the database, or rehearse that."""
 
 import json
 from typing import Annotated
@@ -10,18 +10,29 @@ from app.errors import BodyTooLarge, WrongMediaType
 from app.web.problems import invalid
 
 LARGEST_BODY = 64 * 1024
-"""Bytes; a valid body of POST /migrate has well under one thousand."""
+"""Bytes; a valid body has well under one thousand."""
+
+_Target = Annotated[str, Field(min_length=1, max_length=200, description="A revision, as Alembic names them.")]
 
 
-class Wanted(BaseModel):
-    """What every move of the database takes."""
-
+class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    target: str
     lock_wait_s: float | None = Field(
         None, ge=0, le=3600, description="How long to wait for the lock, in seconds; else MIGRATION_LOCK_WAIT."
     )
+
+
+class RehearseRequest(_Body):
+    """What POST /rehearse takes; all of it is optional, and so is the body itself."""
+
+    target: _Target = "heads"
+
+
+class Wanted(_Body):
+    """What every move of the database takes."""
+
+    target: _Target
     reason: str | None = Field(None, max_length=500, description="Kept in the ledger.")
     plan_digest: str | None = Field(
         None, pattern=r"^[0-9a-f]{64}$", description="Run only the plan of this digest (GET /plan)."
@@ -39,13 +50,11 @@ class Wanted(BaseModel):
 class MigrateRequest(Wanted):
     """What POST /migrate takes; all of it is optional, and so is the body itself."""
 
-    target: str = Field("heads", min_length=1, max_length=200, description="A revision, as Alembic names them.")
+    target: _Target = "heads"
 
 
 class DowngradeRequest(Wanted):
-    """What POST /downgrade takes; the target must be named."""
-
-    target: str = Field(min_length=1, max_length=200, description="A revision, as Alembic names them, or `base`.")
+    """What POST /downgrade takes; the target, which may be `base`, must be named."""
 
 
 async def raw(request: Request, *, largest: int = LARGEST_BODY) -> bytes:

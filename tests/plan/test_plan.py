@@ -99,6 +99,13 @@ op.execute("COMMENT ON TABLE \\"Say \\"\\"Hi\\"\\"\\" IS 'it''s; $1 ::not % a pa
     assert database.value('SELECT obj_description(to_regclass(\'"Say ""Hi"""\'))') == ("it's; $1 ::not % a parameter")
 
 
+async def test_a_password_in_a_revision_is_not_told(settings: MakeSettings, write_history: WriteHistory) -> None:
+    history = write_history(a1="""op.execute("CREATE ROLE reporter PASSWORD 'hunter2hunter2'")""")
+    plan = await plan_of(settings(history))
+    assert plan["pending"][0]["sql"] == "CREATE ROLE reporter PASSWORD '***';"
+    assert "hunter2" not in json.dumps(plan)
+
+
 def branching(folder: Path) -> Path:
     """Two bases and a branch with a label; a merge; a dependency across.
 

@@ -175,7 +175,7 @@ async def test_between_major_versions_a_view_is_compared_by_its_existence(
         database.execute("CREATE OR REPLACE VIEW b AS SELECT 1 AS id")
         drift, (warning,) = await looked(client)
         assert (drift["differs"], drift["recorded"]["server_version"]) == (False, "13.22")
-        assert warning.startswith("The fingerprint was taken on PostgreSQL 13.22, and this is ")
+        assert warning.startswith("What this is compared with is of PostgreSQL 13.22, and this is ")
         database.execute("DROP VIEW b")
         assert messages((await looked(client))[0]) == ["view b was removed outside of migrations"]
 

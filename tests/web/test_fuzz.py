@@ -14,12 +14,10 @@ from schemathesis.specs.openapi.schemas import OpenApiSchema
 
 from app.database import lock
 from app.errors import (
+    AlreadyVersioned,
     BadSignature,
-    DowngradeNotAllowed,
     MethodNotAllowed,
     NotFound,
-    RehearsalFailed,
-    RehearsalNotAllowed,
     RunEnded,
     WrongDeployment,
 )
@@ -32,11 +30,11 @@ from tests.servers import API_KEY, APPLY, READ, READ_KEY, Database
 from tests.test_errors import PROBLEMS
 from tests.web.answers import without_database
 
-MIGRATE, STATUS, RUNS, RUN = "POST /migrate", "GET /status", "GET /runs", "GET /runs/{run_id}"
-PLAN, DOWNGRADE = "GET /plan", "POST /downgrade"
+MIGRATE, REHEARSE, DOWNGRADE = "POST /migrate", "POST /rehearse", "POST /downgrade"
+PLAN, STATUS, RUNS, RUN = "GET /plan", "GET /status", "GET /runs", "GET /runs/{run_id}"
 EVENTS, CANCEL = "GET /runs/{run_id}/events", "POST /runs/{run_id}/cancel"
 OF_A_RUN = (RUN, EVENTS, CANCEL)
-KEYED = (MIGRATE, DOWNGRADE, PLAN, STATUS, RUNS, *OF_A_RUN)
+KEYED = (MIGRATE, REHEARSE, DOWNGRADE, PLAN, STATUS, RUNS, *OF_A_RUN)
 HEALTH, LIVEZ = "GET /health", "GET /livez"
 FINE = ["2xx", "3xx", "4xx"]
 """What the check for server errors lets pass by default; every other check is on with its defaults as well."""
@@ -146,6 +144,7 @@ def test_a_caller_with_an_apply_key_meets_nothing_undocumented(
     assert_nothing_was_found(found)
     assert found.answers[MIGRATE] == {200, 401, 412, 415, 422}  # 401 is what the check for ignored keys provokes
     assert found.answers[DOWNGRADE] == {401, 409, 415, 422}
+    assert found.answers[REHEARSE] == {200, 401, 415, 422}
     assert found.answers[PLAN] == {200, 401, 422}
     assert found.answers[STATUS] == {200, 401, 422}
     assert found.answers[RUNS] == {200, 401, 422}
@@ -161,7 +160,7 @@ def test_a_caller_with_a_read_key_meets_nothing_undocumented_and_changes_nothing
 ) -> None:
     found = fuzz(openapi(shop(), headers=READ))
     assert_nothing_was_found(found)
-    assert found.answers[MIGRATE] == found.answers[DOWNGRADE] == {401, 403}
+    assert found.answers[MIGRATE] == found.answers[REHEARSE] == found.answers[DOWNGRADE] == {401, 403}
     assert found.answers[PLAN] == {200, 401, 422}
     assert found.answers[STATUS] == {200, 401, 422}
     assert found.answers[RUNS] == {200, 401, 422}
@@ -239,13 +238,17 @@ def test_the_description_is_valid_and_names_every_problem() -> None:
     schema = openapi(without_database(docs=True))
     schema.validate()
     assert schema.raw_schema["openapi"].startswith("3.1")
-    responses = schema.raw_schema["paths"]["/migrate"]["post"]["responses"].values()
+    responses = [
+        answer
+        for path in ("/migrate", "/rehearse", "/downgrade")
+        for answer in schema.raw_schema["paths"][path]["post"]["responses"].values()
+    ]
     schemas = [content["schema"] for answer in responses for content in answer["content"].values()]
     types = {each for found in schemas for each in found.get("properties", {}).get("type", {}).get("enum", [])}
-    # No operation has a method that its path does not take, and POST /migrate names nothing that could be missing or
-    # over, and is no webhook; what only goes back, or rehearses, has its own route.
-    elsewhere = {DowngradeNotAllowed, RehearsalNotAllowed, RehearsalFailed}
-    expected = set(PROBLEMS) - {MethodNotAllowed, NotFound, RunEnded, BadSignature, WrongDeployment} - elsewhere
+    # No operation has a method that its path does not take, and these three name nothing that could be missing or
+    # over, and are no webhooks; a stamp is made in a terminal.
+    elsewhere = {AlreadyVersioned, MethodNotAllowed, NotFound, RunEnded, BadSignature, WrongDeployment}
+    expected = set(PROBLEMS) - elsewhere
     assert types == {f"{DOCUMENTATION}{problem.slug}" for problem in expected}
 
 

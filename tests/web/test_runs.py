@@ -150,7 +150,7 @@ async def test_the_status_tells_all_that_the_contract_names(
             == before.keys()
             == {
                 *("state", "current", "heads", "pending", "modified", "unrecorded", "lock", "runs"),
-                *("broken_indexes", "database", "deployment", "warnings", "request_id"),
+                *("broken_indexes", "drift", "database", "deployment", "warnings", "request_id"),
             }
         )
 

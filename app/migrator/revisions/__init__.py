@@ -10,18 +10,21 @@ from app.migrator.revisions.env_py import (
 )
 from app.migrator.revisions.history import History, Rendered, loaded
 from app.migrator.revisions.rendering import rendered
-from app.migrator.revisions.running import run
+from app.migrator.revisions.running import Rehearser, rehearse, run, stamp
 
 __all__ = [
     "Applying",
     "History",
     "Observer",
     "Onlooker",
+    "Rehearser",
     "Rendered",
     "command_under_way",
     "loaded",
+    "rehearse",
     "rendered",
     "run",
     "run_options",
+    "stamp",
     "version_options",
 ]

@@ -1,16 +1,26 @@
-"""The revisions run on a database."""
+"""The revisions run on a database, for good or in a rehearsal; or taken as run."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import NoReturn, Protocol
 
 from alembic.runtime.environment import EnvironmentContext
-from alembic.runtime.migration import MigrationContext, RevisionStep
+from alembic.runtime.migration import MigrationContext, RevisionStep, StampStep
 from sqlalchemy import Connection
 
 from app.errors import InternalError
 from app.migrator.revisions import env_py
-from app.migrator.revisions.env_py import Observer
+from app.migrator.revisions.env_py import Observer, Onlooker
 from app.migrator.revisions.history import History, revision_of
 from app.report import Direction
+
+type _Steps = Callable[[tuple[str, ...], MigrationContext], Iterator[RevisionStep] | Iterator[StampStep]]
+
+
+class Rehearser(Observer, Protocol):
+    """Is told of each revision in a rehearsal."""
+
+    def refuses_autocommit(self) -> NoReturn:
+        """A revision wants an autocommit block, which cannot be taken back."""
 
 
 def run(
@@ -34,10 +44,47 @@ def run(
             connection.commit()
             observer.ends(revision_of(step.revision))
 
+    _through_env_py(history, connection, target, steps, observer)
+
+
+def rehearse(history: History, connection: Connection, target: str, observer: Rehearser) -> None:
+    """Run every revision up to `target` inside the transaction that `connection` has open.
+
+    Raises:
+        Exception: whatever a revision raises.
+    """
+    if not connection.in_transaction():
+        raise InternalError("The connection handed to Alembic for a rehearsal has no transaction open.")
+
+    def steps(heads: tuple[str, ...], context: MigrationContext) -> Iterator[RevisionStep]:
+        context.autocommit_block = observer.refuses_autocommit  # type: ignore[method-assign]  # of this rehearsal's
+        for step in history.steps(heads, target, "upgrade"):
+            observer.begins(revision_of(step.revision))
+            yield step
+            observer.ends(revision_of(step.revision))
+
+    _through_env_py(history, connection, target, steps, observer)
+
+
+def stamp(history: History, connection: Connection, target: str, onlooker: Onlooker) -> None:
+    """Write into the database of `connection`, which must have no transaction open, that it is at `target`."""
+    if connection.in_transaction():
+        raise InternalError("The connection handed to Alembic has a transaction open.")
+
+    def steps(heads: tuple[str, ...], _: MigrationContext) -> Iterator[StampStep]:
+        yield from history.script._stamp_revs(target, heads)  # noqa: SLF001 – what `alembic stamp` calls
+
+    # Of several heads all or none: with some of them the rest would look as if it were to be run.
+    _through_env_py(history, connection, target, steps, onlooker, transaction_per_migration=False)
+
+
+def _through_env_py(
+    history: History, connection: Connection, target: str, steps: _Steps, onlooker: Onlooker, **others: bool
+) -> None:
     config = history.config()
     config.attributes["connection"] = connection
     env_py.through(
         history,
         EnvironmentContext(config, history.script, fn=steps, destination_rev=target),
-        env_py.run_options(observer, history.version_table),
+        env_py.run_options(onlooker, history.version_table) | others,
     )

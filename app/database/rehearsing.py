@@ -1,0 +1,181 @@
+"""The connection that a rehearsal runs on: one transaction, which can be rolled back and in no way committed.
+
+Three things see to that, each by itself. Here whatever would end the transaction, or go around it, is refused before
+it is sent. A unique constraint that fails once it is checked, and is checked at a COMMIT, has PostgreSQL refuse each
+COMMIT. And where the session is ours alone it is read-only but for this transaction, so that nothing can be written
+behind a ROLLBACK that came in the same string. Behind a pooler that would be left to a stranger.
+
+Sources: PostgreSQL manual, "CREATE TABLE" (DEFERRABLE), "SET TRANSACTION" (default_transaction_read_only).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from app.database import connection, working
+from app.database.fence import Fence
+from app.database.url import Database
+from app.lint import statements
+
+_NEVER = "migration_endpoint_rehearsal_never_commits"
+_NEVER_COMMITS = (
+    f"CREATE TEMP TABLE {_NEVER}_twice (id int, CONSTRAINT {_NEVER} UNIQUE (id) DEFERRABLE INITIALLY DEFERRED) "
+    f"ON COMMIT DROP; INSERT INTO {_NEVER}_twice VALUES (1), (1)"
+)
+_COMMITS = "It commits, or checks all deferred constraints, by itself."
+_ENDS = "It ends its transaction by itself ({what})."
+
+DEFERRED = (
+    "SELECT string_agg(format('%I.%I', n.nspname, c.conname), ', ') "
+    "FROM pg_constraint c JOIN pg_namespace n ON n.oid = c.connamespace "
+    f"WHERE c.condeferred AND c.conname <> '{_NEVER}' AND c.conparentid = 0"
+)
+"""Names the constraints that a COMMIT would check, but for the one that it must fail by."""
+
+
+class CannotBeRehearsed(Exception):  # noqa: N818 – a fact, as everywhere here
+    """A revision does what cannot be taken back; it was not done."""
+
+
+@dataclass(slots=True)
+class Stage:
+    """What may happen in a rehearsal. From `is_set` on there is one transaction, and no way out of it."""
+
+    is_set: bool = False
+    refused: str | None = None
+    """Why a revision cannot be rehearsed, however it took that."""
+    _has_begun: bool = False
+
+    def refuse(self, reason: str) -> NoReturn:
+        """Refuse what a revision wants.
+
+        Raises:
+            CannotBeRehearsed: always.
+        """
+        self.refused = self.refused or reason
+        raise CannotBeRehearsed(self.refused)
+
+    def insist(self) -> None:
+        """See that nothing was refused that a revision has passed over.
+
+        Raises:
+            CannotBeRehearsed: Something was.
+        """
+        if self.refused is not None:
+            self.refuse(self.refused)
+
+    def begins(self) -> None:
+        """The transaction begins, once."""
+        if self._has_begun:
+            self.refuse(_ENDS.format(what="and begins another one"))
+        self._has_begun = True
+
+
+def engine(
+    database: Database,
+    fence: Fence,
+    stage: Stage,
+    *,
+    run_id: UUID,
+    on_open: Callable[[connection.Connection], None],
+) -> AsyncEngine:
+    """An engine as `working.engine` makes it, for one connection, on which a rehearsal may begin."""
+    return working.engine(
+        database,
+        fence,
+        run_id=run_id,
+        on_open=on_open,
+        dbapi=_Dbapi(fence, stage),
+        session="SET default_transaction_read_only = on",
+    )
+
+
+async def begin(opened: AsyncConnection, stage: Stage) -> None:
+    """Begin the one transaction; from here on nothing commits."""
+    stage.is_set = True
+    await opened.exec_driver_sql(_NEVER_COMMITS)
+
+
+class _Dbapi(working.Dbapi):
+    def __init__(self, fence: Fence, stage: Stage) -> None:
+        super().__init__(fence)
+        self._stage = stage
+
+    def connect(self, *arguments: Any, **options: Any) -> working.Connection:  # noqa: ANN401 – DBAPI
+        if self._stage.is_set:
+            self._stage.refuse("It opens a connection of its own.")
+        return super().connect(*arguments, **options)
+
+    def connection(self, opened: Any, **options: Any) -> working.Connection:  # noqa: ANN401 – DBAPI
+        return _Connection(self, opened, self._fence, self._stage, **options)
+
+
+class _Connection(working.Connection):
+    __slots__ = ("stage",)
+
+    def __init__(self, dbapi: _Dbapi, opened: Any, fence: Fence, stage: Stage, **options: Any) -> None:  # noqa: ANN401 – DBAPI
+        super().__init__(dbapi, opened, fence, **options)
+        self.stage = stage
+
+    async def begin(self) -> None:
+        if self.stage.is_set:
+            self.stage.begins()
+        await super().begin()
+
+    @property
+    def begin_words(self) -> str:
+        return super().begin_words + " READ WRITE" * self.stage.is_set
+
+    def commit(self) -> None:
+        if self.stage.is_set:
+            self.stage.refuse(_ENDS.format(what="commit()"))
+        super().commit()  # type: ignore[no-untyped-call]  # as in working
+
+    def rollback(self) -> None:
+        if self.stage.is_set:
+            self.stage.refuse(_ENDS.format(what="rollback()"))
+        super().rollback()  # type: ignore[no-untyped-call]  # as in working
+
+    def set_isolation_level(self, level: str) -> None:
+        if self.stage.is_set:
+            self.stage.refuse(_ENDS.format(what=f"isolation level {level}"))
+        super().set_isolation_level(level)  # type: ignore[no-untyped-call]  # as in working
+
+
+class _Cursor(working.Cursor):
+    __slots__ = ()
+
+    async def _prepare_and_execute(self, operation: str, parameters: Sequence[Any] | None) -> None:
+        self._insist_on(operation)
+        try:
+            await super()._prepare_and_execute(operation, parameters)
+        except Exception as error:
+            self._see_what_failed(error)
+            raise
+        self._insist_on("")
+
+    async def _executemany(self, operation: str, seq_of_parameters: Sequence[Any]) -> None:
+        self._insist_on(operation)
+        await super()._executemany(operation, seq_of_parameters)
+
+    def _insist_on(self, operation: str) -> None:
+        """See that the transaction is open, and that the statement leaves it so."""
+        stage: Stage = self._adapt_connection.stage
+        if not stage.is_set:
+            return
+        stage.insist()
+        if what := statements.controls_transactions(operation):
+            stage.refuse(_ENDS.format(what=what))
+        if self._adapt_connection.has_lost_its_transaction():
+            stage.refuse(_ENDS.format(what="in a way that was seen too late to say which"))
+
+    def _see_what_failed(self, error: Exception) -> None:
+        if getattr(error.__cause__, "constraint_name", None) == _NEVER:
+            self._adapt_connection.stage.refuse(_COMMITS)
+        self._insist_on("")
+
+
+_Connection._cursor_cls = _Cursor  # noqa: SLF001 – SQLAlchemy's seam, as in working

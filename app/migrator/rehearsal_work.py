@@ -1,0 +1,123 @@
+"""What a rehearsal does to the database: the work of a run, in one transaction that is rolled back."""
+
+from collections.abc import Callable
+from typing import NoReturn
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.util import await_only
+
+from app.database import measuring, rehearsing
+from app.database.connection import Connection
+from app.database.footprint import REWRITTEN
+from app.database.rehearsing import Stage
+from app.database.simple_query import ResultSet
+from app.migrator import cause
+from app.migrator.work import Apply, Work
+from app.report import Event, RehearsedStep, Revision, Rewritten, TableLock
+
+_UNSAFE_NEW_VALUE = "55P04"
+
+
+class RehearsalWork(Work):
+    """The work of a rehearsal. A `Rehearser` of the revisions."""
+
+    def __post_init__(self) -> None:
+        """Set the stage."""
+        super().__post_init__()
+        self.steps: list[RehearsedStep] = []
+        self._stage = Stage()
+        self._opened: Connection | None = None
+        self._written = ResultSet()
+        self._count_written = measuring.written(self.settings.version_table)
+
+    @property
+    def refused(self) -> str | None:
+        """Why the revision that was under way cannot be rehearsed, if that ended the rehearsal."""
+        return self._stage.refused
+
+    def _engine(self, on_open: Callable[[Connection], None]) -> AsyncEngine:
+        def opens(opened: Connection) -> None:
+            self._opened = opened
+            on_open(opened)
+
+        return rehearsing.engine(self.database, self._fence, self._stage, run_id=self.run_id, on_open=opens)
+
+    async def _goes_through(self, opened: AsyncConnection, apply: Apply) -> None:
+        try:
+            await rehearsing.begin(opened, self._stage)
+            await opened.run_sync(apply, self)
+        except Exception as error:
+            if self.steps and cause.sqlstate(error) == _UNSAFE_NEW_VALUE:
+                self._refuse(
+                    "It uses a value that an earlier revision adds to an enum, which PostgreSQL allows only once that "
+                    "is committed."
+                )
+            raise
+        finally:
+            self._stage.is_set = False
+            await opened.rollback()
+
+    def begins(self, revision: Revision) -> None:
+        """A revision is about to run.
+
+        Raises:
+            TimeBudgetExhausted: It would not have the time.
+            LockLost: The guard is gone.
+        """
+        super().begins(revision)
+        # As its own BEGIN would, with the limits, the check, and what is locked already.
+        self._written = self._ask(f"{self._fence.at_begin()}; {self._count_written}")[-1]
+        self._fence.footprint.begins()
+        self.mark()
+
+    def ends(self, revision: Revision) -> None:
+        """A revision has run to its end: take its measure.
+
+        Raises:
+            CannotBeRehearsed: It wanted what cannot be taken back, and has passed over the refusal.
+            asyncpg.PostgresError: It has left rows that violate a deferred constraint.
+        """
+        self._stage.insist()
+        ((deferred,),) = self._ask(rehearsing.DEFERRED)[-1].rows
+        if deferred is not None:  # its COMMIT would check them, and the next revision may not find them unchecked
+            self._ask(f"SET CONSTRAINTS {deferred} IMMEDIATE; SET CONSTRAINTS {deferred} DEFERRED")
+        duration_ms = self._elapsed_ms()
+        footprint = self._fence.footprint
+        told, written, rewritten = self._ask(
+            f"{footprint.at_commit()}; {measuring.written(self.settings.version_table)}; {REWRITTEN}"
+        )
+        footprint.commits(told.rows[0][0], is_whole=True)
+        step = RehearsedStep(
+            revision=revision.revision,
+            message=revision.message,
+            duration_ms=duration_ms,
+            locks=[TableLock(**lock) for lock in footprint.locks],
+            rewrote=footprint.rewrote,
+            rows=measuring.changed(self._written, written),
+            rewritten=[
+                Rewritten(relation=before, rows=self._ask(measuring.count(now))[-1].rows[0][0], bytes=size)
+                for before, now, size in rewritten.rows
+            ],
+        )
+        self.steps.append(step)
+        self.applied.append(step)
+        self.running = None
+        self.emit(Event("revision.rehearsed", step.model_dump()))
+
+    def failed(self, revision: Revision, problem: dict[str, object]) -> RehearsedStep:
+        """The step of a revision that has failed, of which PostgreSQL tells nothing more."""
+        return RehearsedStep(
+            revision=revision.revision, message=revision.message, duration_ms=self._elapsed_ms(), problem=problem
+        )
+
+    def refuses_autocommit(self) -> NoReturn:
+        """A revision wants an autocommit block."""
+        self._refuse("It has an autocommit block.")
+
+    def _refuse(self, reason: str) -> NoReturn:
+        self._stage.refuse(reason)
+
+    def _ask(self, sql: str) -> list[ResultSet]:
+        """Send statements of our own, in the greenlet that runs the revisions."""
+        assert self._opened is not None  # noqa: S101 – opened before anything begins
+        return await_only(self._fence.send(self._opened, sql))
