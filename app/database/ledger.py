@@ -8,7 +8,6 @@ ledger cannot do, for want of rights, never stops a run.
 import json
 import os
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -43,6 +42,10 @@ class Attempt:
     request_id: str
     key_label: str | None = None
     reason: str | None = None
+    plan_digest: str | None = None
+    """The plan that the caller has pinned."""
+    accepted: tuple[Finding, ...] = ()
+    """What the caller has accepted of the findings against the plan."""
 
 
 def new_run_id() -> UUID:
@@ -70,7 +73,6 @@ class Ledger:
         exists: bool,
         waited_ms: int = 0,
         pending: int | None = None,
-        accepted: Sequence[Finding] = (),
         once: Once | None = None,
     ) -> str | None:
         """Put a run on record as running; call it with the lock held.
@@ -84,7 +86,6 @@ class Ledger:
             exists: Whether all tables are there, in the form of this version.
             waited_ms: How long the run has waited for the lock.
             pending: How many revisions it is to apply, if that is known.
-            accepted: The findings against its plan that its caller has accepted.
             once: The Idempotency-Key that the run is for.
 
         Returns:
@@ -95,14 +96,7 @@ class Ledger:
             await control.execute(
                 f"{missing} UPDATE {self._schema}.run SET outcome = 'abandoned', finished_at = clock_timestamp() "
                 f"WHERE outcome = 'running' AND version_table = {literal(self.version_table)}; "
-                + self._insert(
-                    attempt,
-                    outcome="running",
-                    from_heads=from_heads,
-                    waited_ms=waited_ms,
-                    pending=pending,
-                    accepted=accepted,
-                )
+                + self._insert(attempt, outcome="running", from_heads=from_heads, waited_ms=waited_ms, pending=pending)
                 + (f"; {idempotency.claim(self.schema, once, run_id=attempt.run_id)}" if once else "")
                 # Find out now whether the rest can be written: later it would fail the revision that it records.
                 + f"; INSERT INTO {self._schema}.step ({_STEP}) SELECT {_STEP} FROM {self._schema}.step WHERE false"
@@ -246,7 +240,6 @@ class Ledger:
         from_heads: tuple[str, ...],
         waited_ms: int | None = None,
         pending: int | None = None,
-        accepted: Sequence[Finding] = (),
         error: dict[str, Any] | None = None,
     ) -> str:
         values = {
@@ -265,11 +258,12 @@ class Ledger:
             "error": json_literal(error),
         }
         if outcome == "running":  # a refusal is put on record in a ledger of an earlier form, too, which lacks these
-            kept = [finding.model_dump(include={"revision", "rule", "level"}) for finding in accepted]
+            kept = [finding.model_dump(include={"revision", "rule", "level"}) for finding in attempt.accepted]
             values |= {
                 "waited_ms": literal(waited_ms),
                 "pending": literal(pending),
                 "accepted": json_literal(kept) if kept else "NULL",
+                "plan_digest": literal(attempt.plan_digest),
             }
         return f"INSERT INTO {self._schema}.run ({', '.join(values)}) VALUES ({', '.join(values.values())})"
 

@@ -1,6 +1,9 @@
 """The runs on record, read back: a page of those that are asked for, or one with its steps."""
 
+import itertools
 import json
+from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -8,6 +11,18 @@ from uuid import UUID
 from app.database.connection import Session
 from app.database.literals import identifier, literal
 from app.report import Deployment, RecordedRun, RecordedRunWithSteps, RecordedStep, Runs, Selection, cursor
+
+_MOST_RUNS_OF_A_PLAN = 50
+"""So often a plan can be continued."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a run has done."""
+
+    from_heads: tuple[str, ...]
+    steps: list[tuple[str, str]]
+    """Each revision, with the SHA-256 of its file."""
 
 
 async def page(control: Session, schema: str, version_table: str, selection: Selection) -> Runs:
@@ -73,6 +88,22 @@ async def run(control: Session, schema: str, version_table: str, run_id: UUID) -
     )
 
 
+async def done_for(control: Session, schema: str, version_table: str, plans: Collection[str]) -> list[Done]:
+    """What the last runs have done, newest first, as far as each was pinned to one of these plans."""
+    ledger = identifier(schema)
+    rows = await control.execute(
+        "SELECT coalesce(json_agg(json_build_array(pinned, from_heads, steps) ORDER BY started_at DESC, id DESC), '[]')"
+        f"::text FROM (SELECT r.*, coalesce(r.plan_digest = ANY ({literal(list(plans))}), false) AS pinned, "
+        "(SELECT json_agg(json_build_array(s.revision, s.sha256) ORDER BY s.id) "
+        f"FROM {ledger}.step s WHERE s.run_id = r.id) AS steps FROM {ledger}.run r "
+        f"WHERE r.version_table = {literal(version_table)} "
+        f"AND EXISTS (SELECT FROM {ledger}.step s WHERE s.run_id = r.id) "
+        f"ORDER BY r.started_at DESC, r.id DESC LIMIT {_MOST_RUNS_OF_A_PLAN}) AS runs"
+    )
+    last = itertools.takewhile(lambda row: row[0], json.loads(rows[0][0]))
+    return [Done(tuple(heads), [(revision, sha256) for revision, sha256 in steps]) for _, heads, steps in last]
+
+
 def _run(row: dict[str, Any], revisions: list[str]) -> dict[str, Any]:
     """The members of a RecordedRun, from its row."""
     started, finished = _time(row["started_at"]), row["finished_at"] and _time(row["finished_at"])
@@ -89,6 +120,7 @@ def _run(row: dict[str, Any], revisions: list[str]) -> dict[str, Any]:
         "deployment": Deployment(id=row["deployment_id"], git_sha=row["git_sha"], environment=row["environment"]),
         "revisions": revisions,
         "accepted": row.get("accepted") or [],
+        "plan_digest": row.get("plan_digest"),
     }
 
 

@@ -65,6 +65,7 @@ ALTER TABLE {schema}.run
     ADD COLUMN IF NOT EXISTS answer json,
     ADD COLUMN IF NOT EXISTS cancel_asked_at timestamptz,
     ADD COLUMN IF NOT EXISTS accepted jsonb,
+    ADD COLUMN IF NOT EXISTS plan_digest text,
     DROP CONSTRAINT IF EXISTS run_outcome_check,
     ADD CONSTRAINT run_outcome_check CHECK (outcome IN (
         'running', 'upgraded', 'downgraded', 'stamped', 'failed', 'cancelled', 'refused', 'abandoned'));

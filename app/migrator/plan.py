@@ -69,7 +69,7 @@ async def drawn(history: "History", facts: Facts, target: str, direction: Direct
     ]
     return Plan(
         direction=direction,
-        digest=digest(history, facts, target, direction, pending),
+        digest=digest(history, facts, target, direction, hashed(history, pending), facts.heads),
         current=list(facts.heads),
         target=target,
         pending=planned,
@@ -78,18 +78,39 @@ async def drawn(history: "History", facts: Facts, target: str, direction: Direct
     )
 
 
-def digest(history: "History", facts: Facts, target: str, direction: Direction, pending: list[Revision]) -> str:
-    """What a plan is known by: SHA-256, in hex, of what would be run, in which order, and on which database."""
+def digest(
+    history: "History",
+    facts: Facts,
+    target: str,
+    direction: Direction,
+    revisions: Iterable[tuple[str, str]],
+    heads: tuple[str, ...],
+) -> str:
+    """What a plan is known by: SHA-256, in hex, of what would be run, in which order, and on which database.
+
+    Args:
+        history: The deployment's.
+        facts: What a look at the database has told.
+        target: As it was asked for.
+        direction: Of the plan.
+        revisions: What would run, in its order: each revision, with the SHA-256 of its file.
+        heads: The database's before that.
+    """
     said = [
         direction,
         target,
-        facts.heads,
+        heads,
         history.heads,
-        [(each.revision, history.sha256(each.revision)) for each in pending],
+        list(revisions),
         facts.version_table,
         facts.identity,
     ]
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+
+
+def hashed(history: "History", pending: list[Revision]) -> list[tuple[str, str]]:
+    """Each revision, with the SHA-256 of its file."""
+    return [(each.revision, history.sha256(each.revision)) for each in pending]
 
 
 def worst(findings: Iterable[Finding]) -> Level | None:

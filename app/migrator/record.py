@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import hashlib
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -114,18 +115,24 @@ class Record:
             await ledger.bind(control, environment)
 
     async def starts(
-        self, control: Session, before: Facts, *, waited_ms: int, pending: int | None, accepted: list[Finding]
+        self,
+        control: Session,
+        before: Facts,
+        *,
+        waited_ms: int,
+        pending: int | None,
+        accepted: list[Finding],
+        plan_digest: str | None,
     ) -> str | None:
         """Put the run on record; a warning when that cannot be done."""
         ledger = status.ledger_of(self._settings, before)
         warning = await ledger.start(
             control,
-            self._attempt,
+            dataclasses.replace(self._attempt, plan_digest=plan_digest, accepted=tuple(accepted)),
             from_heads=before.heads,
             exists=before.ledger_is_current,
             waited_ms=waited_ms,
             pending=pending,
-            accepted=accepted,
             once=self._once,
         )
         if warning is None:

@@ -62,7 +62,7 @@ async def migrate(call: Call, settings: Settings, *, turn: Turn, emit: Emit) -> 
                     before = await runner.look(control)
                     if (answer := await errand.answer_without_a_run(control, before)) is not None:
                         return answer
-                    await errand.terms.insist_on_the_pin(before, errand.pending)
+                    await errand.terms.insist_on_the_pin(control, before, errand.pending)
                     await runner.goes_on_record(control, before, pending=len(errand.pending), terms=errand.terms)
                 return await runner.carries_out(
                     errand.apply,

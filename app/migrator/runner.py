@@ -111,9 +111,16 @@ class Runner:
         """Put the run on record, and tell what a pooler between us and the database takes away."""
         if terms is not None:
             self._warn(*terms.warnings)
-        accepted = terms.accepted if terms else []
-        waited_ms = self._waited_ms
-        self._warn(await self.record.starts(control, before, waited_ms=waited_ms, pending=pending, accepted=accepted))
+        self._warn(
+            await self.record.starts(
+                control,
+                before,
+                waited_ms=self._waited_ms,
+                pending=pending,
+                accepted=terms.accepted if terms else [],
+                plan_digest=terms.pinned if terms else None,
+            )
+        )
         self._pool_mode = await pooler.mode(control, self.database) if before.pooler else None
 
     async def carries_out(

@@ -2,7 +2,9 @@
 
 from typing import TYPE_CHECKING
 
+from app.database import recorded
 from app.database.catalog import Facts
+from app.database.connection import Session
 from app.errors import DowngradeNotAllowed, PlanChanged, PlanRequired, UnsafePlan
 from app.migrator import plan
 from app.migrator.call import Call
@@ -44,6 +46,8 @@ class Terms:
     """The terms of one call."""
 
     def __init__(self, call: Call, settings: Settings, history: "History") -> None:
+        self.pinned: str | None = None
+        """The digest of the plan that is run, where the caller has pinned one."""
         self.accepted: list[Finding] = []
         """The findings that the caller has accepted by name."""
         self.warnings: list[str] = []
@@ -52,21 +56,44 @@ class Terms:
         self._history = history
         self._judged: list[Revision] | None = None
 
-    async def insist_on_the_pin(self, facts: Facts, pending: list[Revision]) -> None:
-        """See that this is the plan that the caller has pinned, if it has; to be asked with the lock held.
+    async def insist_on_the_pin(self, control: Session, facts: Facts, pending: list[Revision]) -> None:
+        """See that this is the plan that the caller has pinned, if it has, or what is left of it.
+
+        To be asked with the lock held: until then somebody else may change it.
 
         Raises:
             PlanChanged: It is not.
         """
         call = self._call
-        if call.plans is None:
+        if call.plans is None or await self._is_pinned(control, facts, pending):
             return
-        if plan.digest(self._history, facts, call.target, call.direction, pending) not in call.plans:
-            now = await plan.drawn(self._history, facts, call.target, call.direction)
-            raise PlanChanged(
-                f"What would run now has the digest {now.digest[:12]}…, which is not that of the pinned plan.",
-                plan=now.model_dump(mode="json"),
-            )
+        now = await plan.drawn(self._history, facts, call.target, call.direction)
+        raise PlanChanged(
+            f"What would run now has the digest {now.digest[:12]}…, which is not that of the pinned plan.",
+            plan=now.model_dump(mode="json"),
+        )
+
+    async def _is_pinned(self, control: Session, facts: Facts, pending: list[Revision]) -> bool:
+        """Whether the pinned plan is what is pending, or that behind what runs with the same pin have done last.
+
+        A run that stopped halfway is to be called again, with the same pin: what it did and what is left are that plan,
+        from the heads that it began at.
+        """
+        plans = self._call.plans or frozenset()
+        rest = plan.hashed(self._history, pending)
+        self.pinned = self._digest(facts, rest, facts.heads)
+        if self.pinned in plans or not facts.ledger_is_current:
+            return self.pinned in plans
+        for done in await recorded.done_for(control, self._settings.ledger_schema, facts.version_table, plans):
+            rest = [*done.steps, *rest]
+            self.pinned = self._digest(facts, rest, done.from_heads)
+            if self.pinned in plans:
+                return True
+        return False
+
+    def _digest(self, facts: Facts, revisions: list[tuple[str, str]], heads: tuple[str, ...]) -> str:
+        call = self._call
+        return plan.digest(self._history, facts, call.target, call.direction, revisions, heads=heads)
 
     async def insist_on_findings(self, facts: Facts, pending: list[Revision]) -> None:
         """See that the plan has no findings that are not let pass; looked at once, as long as the same is pending.

@@ -57,6 +57,7 @@ class RecordedRun(Report):
     error: dict[str, Any] | None = Field(description="The problem that ended the run.")
     revisions: list[str] = Field(description="Those of its steps, in their order.")
     accepted: list[AcceptedFinding] = Field(description="What its caller has accepted of the plan's findings.")
+    plan_digest: str | None = Field(None, description="The plan that its caller had pinned.")
 
 
 class IndexBuild(Report):

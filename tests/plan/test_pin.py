@@ -2,13 +2,14 @@
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from tests import gate
-from tests.conftest import MakeSettings, WriteHistory, client_of
+from tests.conftest import MakeSettings, WriteHistory, client_of, write_revision
 from tests.servers import APPLY, READ, Database, until
 from tests.terminal import terminal
 from tests.web.answers import problem
@@ -123,6 +124,55 @@ async def test_what_was_done_meanwhile_by_others_is_a_changed_plan(
         assert (await part).json()["outcome"] == "upgraded"
         problem(await pinned, "plan-changed", 412)
     assert database.value("SELECT version_num FROM alembic_version") == "a1"
+
+
+@pytest.mark.parametrize("direction", ["upgrade", "downgrade"])
+async def test_a_run_that_stopped_halfway_is_continued_with_the_same_pin(
+    settings: MakeSettings, tmp_path: Path, database: Database, direction: str
+) -> None:
+    """Twice: three calls, each of which comes one revision further."""
+    folder = tmp_path / "halfway"
+    may = "op.execute('SELECT 1 / count(*) FROM may_go WHERE revision = $${}$$')"
+    for revision, down in (("a1", None), ("b2", "a1"), ("c3", "b2")):
+        write_revision(folder, revision, down, may.format(revision), downgrade=may.format(revision))
+    database.execute("CREATE TABLE may_go (revision text)")
+    order = ["a1", "b2", "c3"]
+    async with client_of(settings(folder, allow_downgrade=True)) as client:
+        body: dict[str, str] = {}
+        if direction == "downgrade":
+            database.execute("INSERT INTO may_go VALUES ('a1'), ('b2'), ('c3')")
+            await migrate(client, {})
+            database.execute("DELETE FROM may_go")
+            order, body = order[::-1], {"target": "base"}
+        digest = await digest_of(client, **body, direction=direction)
+        for applied, stuck in (([], order[0]), ([order[0]], order[1]), ([order[1]], order[2])):
+            for revision in applied:
+                database.execute(f"INSERT INTO may_go VALUES ('{revision}')")
+            route = "/downgrade" if direction == "downgrade" else "/migrate"
+            answer = await client.post(route, headers=APPLY, json={**body, "plan_digest": digest})
+            document = problem(answer, "migration-failed", 500)
+            assert ([step["revision"] for step in document["applied"]], document["revision"]) == (applied, stuck)
+        # But what is left is not the plan of somebody who has seen only a part of it, nor with another target.
+        another = await client.post(route, headers=APPLY, json={**body, "plan_digest": NOBODYS})
+        problem(another, "plan-changed", 412)
+        database.execute(f"INSERT INTO may_go VALUES ('{order[2]}')")
+        done = await client.post(route, headers=APPLY, json={**body, "plan_digest": digest})
+        assert (done.status_code, done.json()["remaining"]) == (200, [])
+        runs = (await client.get("/runs", headers=READ)).json()["runs"]
+    assert [run["plan_digest"] for run in runs if run["outcome"] != "refused"][:4] == [digest] * 4
+
+
+async def test_what_is_left_is_not_the_plan_any_more_once_a_file_was_edited(
+    settings: MakeSettings, write_history: WriteHistory
+) -> None:
+    revisions = {"a1": "pass", "b2": "op.execute('SELECT 1 / 0')", "c3": "pass"}
+    reviewed = write_history(**revisions)
+    mended = write_history(**revisions | {"b2": "pass"})
+    async with client_of(settings(reviewed)) as client:
+        digest = await digest_of(client)
+        problem(await migrate(client, {"plan_digest": digest}), "migration-failed", 500)
+    async with client_of(settings(mended)) as client:
+        problem(await migrate(client, {"plan_digest": digest}), "plan-changed", 412)
 
 
 async def test_a_plan_that_is_done_already_is_up_to_date(settings: MakeSettings, write_history: WriteHistory) -> None:
