@@ -71,8 +71,8 @@ class Footprint:
 
     _is_whole: bool = False
     """The revision's step is on record, so the next transaction belongs to another revision."""
-    _has_asked: bool = False
-    """The one look of the revision that may take a round trip of its own was had."""
+    _has_asked: bool = True
+    """The one look of the revision that may take a round trip of its own was had; or there is no revision yet."""
     _is_first: bool = True
     """No statement was sent yet in this transaction."""
     _seen_at: float = 0.0
