@@ -55,13 +55,8 @@ class Fence:
     asked_at: float | None = field(default=None, init=False)
     """Since when the database owes an answer, by `time.monotonic`; None while it owes none."""
 
-    def at_begin(self, *, is_watched: bool = True) -> str:
-        """The statements that a BEGIN carries; the last one tells the backend's pid.
-
-        Args:
-            is_watched: Whether it is to be told what the transaction has locked.
-        """
-        note = self.footprint.at_begin if is_watched else ""
+    def at_begin(self, note: str = "") -> str:
+        """The statements that a BEGIN carries, a note of the footprint's among them; the last one tells the pid."""
         return "; ".join(filter(None, [self.settings, self._statement_timeout(local=True), self.check, note, _PID]))
 
     @property

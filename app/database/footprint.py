@@ -1,15 +1,18 @@
 """The footprint of a revision: which tables it has locked, for how long, and which it has written anew.
 
-PostgreSQL tells both only while the transaction is open, and only of the state that it is in. So each BEGIN notes the
-tables that there are, in a setting of the transaction's own, each COMMIT compares, and both go with messages that are
-sent anyway. When a lock was taken is seen by looks in between: one goes in front of a statement without parameters
-when there was none for 10 ms, in the same message.
+PostgreSQL tells both only while the transaction is open, and only of the state that it is in. So each COMMIT looks at
+what is locked, in its own message. Which tables are written anew, or gone, shows beside a note of those that there
+were: one is made before the first statement that may do that, by its words, in the same message or in that of the
+BEGIN, and kept in a setting of the transaction's own. When a lock was taken is seen by looks in between: one goes in
+front of a statement without parameters when there was none for 10 ms, in the same message.
 
 Sources: PostgreSQL manual, "pg_locks", "Explicit Locking" (table 13.2), "pg_class" (relfilenode), "SET" (SET LOCAL).
 """
 
 import json
+import re
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +21,7 @@ from app.database.literals import literal
 _EVERY_S, _EVERY_S_PER_LOCK = 0.01, 0.0001
 """How much time is to lie between two looks. More where there are many locks, since each look reads all of them."""
 _MOST_TABLES = 10_000
-"""So many tables a BEGIN notes at most, in a few dozen milliseconds. Of the rest nothing is told."""
+"""So many tables are noted at most, in a few dozen milliseconds. Of the rest nothing is told."""
 _MOST_TOLD = 100
 
 _BEFORE, _HELD, _FOOTPRINT = (f"migration_endpoint.{name}" for name in ("before", "held", "footprint"))
@@ -45,16 +48,48 @@ REWROTE_ON_RECORD = (
 )
 """SQL expressions for a step's row, where `at_commit` came before it in the same transaction."""
 
-_TABLES = (
+_MAY_REWRITE = re.compile(r"\b(?:alter|drop|truncate|cluster|refresh|do|call|select|execute)\b", re.IGNORECASE)
+"""Words of statements that may write tables anew, or drop them. What a function does that a SELECT calls is told only
+if the SELECT begins its transaction: later there is no room for a note, in front of one that PostgreSQL prepares."""
+
+_KINDS = "relkind = ANY ('{r,p,m,f,v}') AND relpersistence <> 't'"
+_MADE_HERE = (
+    "EXISTS(SELECT FROM pg_attribute WHERE attrelid=c.oid AND attnum=CASE relkind WHEN 'v' THEN 1 ELSE -1 END "
+    "AND age(xmin)<=0)"
+)
+"""This transaction has made the table `c`: the row of a system attribute, or of a view's first one, is written once,
+and age() is 0 for the transaction itself, and less for its savepoints."""
+_NOTE = (  # short, as LOOK
+    f"SELECT set_config('{_BEFORE}',(SELECT json_object_agg(oid,json_build_array(relfilenode,oid::regclass))FROM("
+    f"SELECT oid,relfilenode FROM pg_class c WHERE oid>=16384 AND {_KINDS} AND(age(xmin)>0 OR NOT {_MADE_HERE}) "
+    f"LIMIT {_MOST_TABLES})t)::text,true)IS NULL"
+)
+_NOTED = (
     "(SELECT key::oid AS oid, (value ->> 0)::oid AS relfilenode, value ->> 1 AS name "
     f"FROM json_each(nullif(current_setting('{_BEFORE}', true), '')::json))"
 )
-"""The tables that BEGIN has noted."""
+"""The tables that there were."""
 REWRITTEN = (
-    f"SELECT b.name, c.oid::regclass::text, pg_table_size(c.oid) FROM {_TABLES} AS b JOIN pg_class c USING (oid) "
+    f"SELECT b.name, c.oid::regclass::text, pg_table_size(c.oid) FROM {_NOTED} AS b JOIN pg_class c USING (oid) "
     f"WHERE c.relfilenode <> b.relfilenode ORDER BY 1 LIMIT {_MOST_TOLD}"
 )
 """A statement that tells which tables are written anew: their name before and now, and their size in bytes."""
+_HOLDS = f"SELECT set_config('{_HELD}', (SELECT json_agg(relation || mode)::text {_OWN_LOCKS}), true) IS NULL"
+
+
+def _without_a_note(also: Iterable[int]) -> str:
+    """Where nothing was noted: those that are locked, or were, and that this transaction has not made."""
+    held = f"SELECT relation {_OWN_LOCKS} UNION SELECT unnest('{{{','.join(map(str, also))}}}'::oid[])"
+    return (
+        f"(SELECT c.oid, relfilenode, c.oid::regclass::text FROM ({held}) AS held(oid) JOIN pg_class c USING (oid) "
+        f"WHERE {_KINDS} AND nullif(current_setting('{_BEFORE}', true), '') IS NULL "
+        f"AND NOT {_MADE_HERE})"
+    )
+
+
+def note_before(operation: str) -> str:
+    """The statement that notes which tables there are, where an operation may write some anew; else nothing."""
+    return _NOTE if _MAY_REWRITE.search(operation) else ""
 
 
 @dataclass(slots=True)
@@ -75,6 +110,8 @@ class Footprint:
     """The one look of the revision that may take a round trip of its own was had; or there is no revision yet."""
     _is_first: bool = True
     """No statement was sent yet in this transaction."""
+    _is_noted: bool = False
+    """This transaction has noted which tables there were."""
     _seen_at: float = 0.0
     """When the locks were seen last, or the transaction began."""
     _since: dict[tuple[int, str], float] = field(default_factory=dict)
@@ -89,22 +126,22 @@ class Footprint:
 
     @property
     def at_begin(self) -> str:
-        """The statement that notes which tables there are, and what this transaction has locked already."""
-        return (
-            f"SELECT set_config('{_BEFORE}', (SELECT json_object_agg(oid, json_build_array(relfilenode, "
-            "oid::regclass)) FROM (SELECT c.oid, c.relfilenode FROM pg_class c "
-            "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid >= 16384 AND c.relkind IN ('r','p','m','f','v') "
-            f"AND c.relpersistence <> 't' AND n.nspname <> {literal(self.ledger_schema)} "
-            f"AND c.relname <> {literal(self.version_table)} LIMIT {_MOST_TABLES}) AS tables)::text, true) IS NULL, "
-            f"set_config('{_HELD}', (SELECT json_agg(relation || mode)::text {_OWN_LOCKS}), true) IS NULL"
-        )
+        """The statements that note which tables there are, and what this transaction has locked already."""
+        return f"{_NOTE}; {_HOLDS}"
 
-    def begins(self) -> None:
+    def begins(self, *, is_noted: bool) -> None:
         """A transaction has begun, and a statement follows at once."""
         if self._is_whole:
             self.starts_afresh()
         self._is_first, self._seen_at = True, time.monotonic()
+        self._is_noted = is_noted
         self._since, self._over = {}, {}
+
+    def note(self, operation: str) -> str:
+        """What is to go before a statement that may write tables anew: nothing, if that was noted already."""
+        note = "" if self._is_noted else note_before(operation)
+        self._is_noted |= bool(note)
+        return note
 
     def wants_a_look(self, *, alone: bool) -> bool:
         """Whether a look is to go before the statement that is sent now.
@@ -135,15 +172,19 @@ class Footprint:
         taken = [f"SELECT relation, mode, {_ms(now - self._seen_at)} {_OWN_LOCKS}"]
         if seen:  # not a SELECT for each: thousands of them would be too deep for the parser
             taken.append(f"VALUES {', '.join(seen)}")
+        unnoted = _without_a_note({oid for (oid, _), _ in known})
         named = ["SELECT name, mode, ms FROM here"] + [
             f"SELECT {literal(each['relation'])}, {literal(each['mode'])}, {each['held_ms']}" for each in self.locks
         ]
         return (
-            f"SELECT set_config('{_FOOTPRINT}', (WITH before AS MATERIALIZED {_TABLES}, "
+            f"SELECT set_config('{_FOOTPRINT}', (WITH before AS MATERIALIZED ({_NOTED} UNION ALL {unnoted}), "
             "held AS MATERIALIZED (SELECT value AS lock "
             f"FROM json_array_elements_text(nullif(current_setting('{_HELD}', true), '')::json)), "
             f"taken(oid, mode, ms) AS ({' UNION ALL '.join(taken)}), "
-            "here AS (SELECT * FROM taken JOIN before USING (oid) WHERE (oid || mode) NOT IN (SELECT lock FROM held)), "
+            "here AS (SELECT * FROM taken JOIN before USING (oid) WHERE (oid || mode) NOT IN (SELECT lock FROM held) "
+            "AND NOT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+            f"WHERE c.oid = taken.oid AND (nspname = {literal(self.ledger_schema)} "
+            f"OR relname = {literal(self.version_table)}))), "
             "locks AS (SELECT relation, mode, max(ms) AS ms, level, keeps_out "
             f"FROM ({' UNION ALL '.join(named)}) AS named(relation, mode, ms) JOIN {_MODES} USING (mode) "
             f"GROUP BY relation, mode, level, keeps_out ORDER BY level DESC, ms DESC, relation LIMIT {_MOST_TOLD}), "

@@ -30,7 +30,8 @@ class Transaction:
         """
         fence = self._fence
         step, fence.at_commit = fence.at_commit, ""
-        left = fence.footprint.at_commit() if self.is_watched else ""
+        # Marked, for pg_stat_activity, which shows the first kilobyte of a message.
+        left = f"/* COMMIT */ {fence.footprint.at_commit()}" if self.is_watched else ""
         try:
             told = await fence.send(self._connection, "; ".join(filter(None, [left, step, fence.check, "COMMIT"])))
         except BaseException:

@@ -106,7 +106,7 @@ class Dbapi(dialect.AsyncAdapt_asyncpg_dbapi):
 class Connection(dialect.AsyncAdapt_asyncpg_connection):
     """A DBAPI connection whose transactions are fenced."""
 
-    __slots__ = ("_fence",)
+    __slots__ = ("_fence", "upcoming")
 
     _connection: Any  # asyncpg's connection; SQLAlchemy's own protocol for it leaves out what is used here
     _transaction: Any
@@ -114,6 +114,8 @@ class Connection(dialect.AsyncAdapt_asyncpg_connection):
     def __init__(self, dbapi: Dbapi, opened: Any, fence: Fence, **options: Any) -> None:  # noqa: ANN401 – DBAPI
         super().__init__(dbapi, opened, **options)  # type: ignore[no-untyped-call]  # as above
         self._fence = fence
+        self.upcoming = ""
+        """The statement that is to be sent, for which a transaction may have to be begun."""
 
     def close(self) -> None:
         """Close the connection. SQLAlchemy's own way waits for the server's farewell, which may never come."""
@@ -168,24 +170,27 @@ class Connection(dialect.AsyncAdapt_asyncpg_connection):
                 self._fence.commits += 1
 
     async def sent(self, operation: str) -> list[ResultSet]:
-        """The results of a statement without parameters, with a look at the locks before it if one is due."""
+        """The results of a statement without parameters; what its footprint needs goes before it."""
         seen = self._fence.footprint
-        is_possible = self._is_watched and not statements.ends_a_transaction(operation)
-        if not is_possible or not seen.wants_a_look(alone=False):
-            return await simple_query.send(self._connection, operation)
+        note = look = ""
+        if self._is_watched and not statements.ends_a_transaction(operation):
+            note = seen.note(operation)
+            look = footprint.LOOK if seen.wants_a_look(alone=False) else ""
         at = time.monotonic()
-        look, *results = await simple_query.send(self._connection, f"{footprint.LOOK}; {operation}")
-        seen.sees(look.rows, at=at)
-        return results
+        before = [each for each in (look, note) if each]
+        results = await simple_query.send(self._connection, "; ".join([*before, operation]))
+        if look:
+            seen.sees(results[0].rows, at=at)
+        return results[len(before) :]
 
     async def looks_at_its_locks(self) -> None:
         """Before a statement of the extended protocol, whose message has no room for a look."""
         async with self._execute_mutex:
             if not self._is_watched or not self._fence.footprint.wants_a_look(alone=True):
                 return
-            at = time.monotonic()
+            at, note = time.monotonic(), self._fence.footprint.note(self.upcoming)
             try:
-                look = await self._fence.send(self._connection, footprint.LOOK)
+                look = await self._fence.send(self._connection, "; ".join(filter(None, [footprint.LOOK, note])))
             except Exception as error:  # noqa: BLE001 – SQLAlchemy's own translation follows
                 self._handle_exception(error)
             self._fence.footprint.sees(look[0].rows, at=at)
@@ -214,14 +219,15 @@ class Connection(dialect.AsyncAdapt_asyncpg_connection):
             LockLost: The guard is gone.
         """
         is_watched = self.isolation_level != "autocommit"
-        begin = f"{self.begin_words}; {self._fence.at_begin(is_watched=is_watched)}"
+        note = footprint.note_before(self.upcoming) if is_watched else ""
+        begin = f"{self.begin_words}; {self._fence.at_begin(note)}"
         try:
             told = await self._fence.send(self._connection, begin)
         except Exception as error:  # noqa: BLE001 – whatever it is, the transaction must not stay open
             await rollback(self._connection, self._fence)
             self._handle_exception(error)
         self._fence.pid = told[-1].rows[0][0]
-        self._fence.footprint.begins()
+        self._fence.footprint.begins(is_noted=bool(note))
         self._transaction = Transaction(self._connection, self._fence, is_watched=is_watched)
 
     @contextlib.asynccontextmanager
@@ -256,6 +262,7 @@ class Cursor(dialect.AsyncAdapt_asyncpg_cursor):
         adapted = self._adapt_connection
         if adapted.is_outside_of_transactions:
             operation = adapted.marked(operation)
+        adapted.upcoming = operation
         if parameters or self.server_side or statements.wants_types(operation):
             await adapted.looks_at_its_locks()
             async with adapted.watching_for_a_commit(), self._alone(operation):

@@ -66,8 +66,9 @@ class RehearsalWork(Work):
         """
         super().begins(revision)
         # As its own BEGIN would, with the limits, the check, and what is locked already.
-        self._written = self._ask(f"{self._fence.at_begin()}; {self._count_written}")[-1]
-        self._fence.footprint.begins()
+        footprint = self._fence.footprint
+        self._written = self._ask(f"{self._fence.at_begin(footprint.at_begin)}; {self._count_written}")[-1]
+        footprint.begins(is_noted=True)
         self.mark()
 
     def ends(self, revision: Revision) -> None:

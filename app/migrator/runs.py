@@ -137,8 +137,13 @@ class _Follower:
         for step in found.steps[self._applied :]:
             news += self._starts(found, step.revision)
             self._applied += 1
-            fields = {"message": self._history.message(step.revision), "duration_ms": step.duration_ms}
-            news.append(Event("revision.applied", {"run_id": str(found.run_id), "revision": step.revision, **fields}))
+            applied = {
+                "run_id": str(found.run_id),
+                "revision": step.revision,
+                "message": self._history.message(step.revision),
+                **step.model_dump(include={"duration_ms", "locks", "rewrote"}),
+            }
+            news.append(Event("revision.applied", applied))
         if found.revision is not None:
             news += self._starts(found, found.revision)
         self._lost = self._lost + 1 if found.state == "lost" else 0

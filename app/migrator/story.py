@@ -14,7 +14,7 @@ STARTED = "run.started"
 
 _AS_THEY_ARE = {
     "revision.started": ("run_id", "revision", "message", "progress"),
-    "revision.applied": ("run_id", "revision", "message", "duration_ms"),
+    "revision.applied": ("run_id", "revision", "message", "duration_ms", "locks", "rewrote"),
     "warning": ("run_id", "message"),
 }
 

@@ -153,7 +153,7 @@ async def test_a_connection_that_is_lost_right_before_an_autocommit_block_is_not
     settings: MakeSettings, write_history: WriteHistory, database: Database
 ) -> None:
     history = write_history(
-        a1="op.execute('CREATE TABLE a (id int)')\ntime.sleep(1.5)\n"
+        a1="op.execute('CREATE TABLE a (id int)')\ntime.sleep(3)\n"
         "with op.get_context().autocommit_block():\n    op.execute('SELECT 1')"
     )
     waiting = (
