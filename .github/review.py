@@ -30,11 +30,16 @@ def comment(plan: dict[str, Any], run: dict[str, Any] | None, *, with_sql: bool 
     """The comment; where it would be too long, without SQL."""
     if "digest" not in plan:
         return "\n\n".join([MARK, "### Migrations: no plan could be made", _problem(plan)]) + "\n"
-    pending = plan["pending"]
-    if not pending:
+    pending, modified = plan["pending"], plan["modified"]
+    if not pending and not modified:
         return f"{MARK}\n\n### Migrations: nothing would run\n"
     worst = f"worst finding: {plan['level']}" if plan["level"] else "no findings"
     parts = [MARK, f"### Migrations: {len(pending)} to run, {worst}"]
+    if modified:
+        names = ", ".join(_code(each["revision"]) for each in modified)
+        parts.append(
+            f"**Edited after it was applied**: {names}. Where the old file was applied, the new text never runs."
+        )
     if run is not None and "outcome" not in run:
         parts += ["**They do not run**, not even on an empty database at the base branch's heads.", _problem(run)]
     if not with_sql:

@@ -64,7 +64,10 @@ def _environment(settings: Settings, url: str) -> dict[str, str]:
     """This process's environment with another database in it, wherever it names one, and no rules of a deployment."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MIGRATION_", "PG", "VERCEL"))}
     elsewhere = {name: url for name, value in kept.items() if _CONNECTION_STRING.match(value)}
-    ours = {variable(each): str(getattr(settings, each)) for each in ("script_location", "ledger_schema")}
+    # A schema of the version table's own would have to be made first, so there it is where it usually is.
+    ours = {
+        variable(each): str(getattr(settings, each)) for each in ("script_location", "ledger_schema", "version_table")
+    }
     return kept | elsewhere | ours | {variable("database_url"): url}
 
 

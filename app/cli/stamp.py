@@ -60,7 +60,8 @@ async def _compared(proposed: Proposal, read: Settings) -> Proposal:
 
     try:
         with fresh.database(read, proposed.target) as url:
-            return await stamp.compared(proposed, read, read.model_copy(update={"database_url": SecretStr(url)}))
+            elsewhere = {"database_url": SecretStr(url), "version_table_schema": None}
+            return await stamp.compared(proposed, read, read.model_copy(update=elsewhere))
     except fresh.NotBuilt as not_built:
         return proposed.model_copy(update={"not_compared": str(not_built)})
 

@@ -1,6 +1,7 @@
-"""Which database this is, for a digest: the same as long as it is this one, another for every copy.
+"""Which database this is, for a digest: the same as long as it is this one, another for a copy by pg_dump.
 
-The cluster's identifier, which initdb makes up and physical replicas share, and the database's OID in it. A branch of
+The cluster's identifier, which initdb makes up, and the database's OID in it. A copy of the whole cluster's files (a
+replica, a snapshot, a restore to a point in time) keeps both, and only differs in what it holds. A branch of
 Neon is a copy of the cluster, identifier and all; Neon names it in `neon.timeline_id`.
 """
 

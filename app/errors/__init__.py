@@ -16,8 +16,9 @@
     ├── HistoryMismatch                             the database and the deployment disagree
     │   └── DatabaseAhead, Diverged, MultipleHeads, AlreadyVersioned
     ├── PlanRefused                                 what would run is not what may run
-    │   ├── PlanChanged, PlanRequired, UnsafePlan, RevisionModified
-    │   └── RehearsalNotAllowed, RehearsalFailed, DowngradeNotAllowed
+    │   └── PlanChanged, PlanRequired, UnsafePlan, RevisionModified
+    ├── RehearsalNotAllowed, DowngradeNotAllowed    what this deployment does not do
+    ├── RehearsalFailed                             a rehearsal has found something
     ├── RunStopped                                  a run began and did not reach its target
     │   ├── TimeBudgetExhausted, LockTimeout, LockLost, StatementTimeout, MigrationFailed
     │   └── Cancelled

@@ -46,27 +46,27 @@ class RevisionModified(PlanRefused):
     )
 
 
-class RehearsalNotAllowed(PlanRefused):
+class RehearsalNotAllowed(Problem):
     """Rehearsals lock tables as the run itself would, which production is to be spared."""
 
-    slug, title = "rehearsal-not-allowed", "No rehearsal in production"
+    slug, status, title = "rehearsal-not-allowed", 409, "No rehearsal in production"
     hint = (
         "Rehearse on a copy or a branch of the database. To rehearse here all the same, with its table locks, set "
         "MIGRATION_REHEARSE_IN=production."
     )
 
 
-class RehearsalFailed(PlanRefused):
+class RehearsalFailed(Problem):
     """A revision failed in a rehearsal; everything is rolled back. Carries the steps, and the problem."""
 
-    slug, title = "rehearsal-failed", "A revision failed in the rehearsal"
+    slug, status, title = "rehearsal-failed", 409, "A revision failed in the rehearsal"
     hint = "Nothing was changed. `problem` is what a run would have ended with; correct the revision."
 
 
-class DowngradeNotAllowed(PlanRefused):
+class DowngradeNotAllowed(Problem):
     """Downgrades are off."""
 
-    slug, title = "downgrade-not-allowed", "Downgrades are off"
+    slug, status, title = "downgrade-not-allowed", 409, "Downgrades are off"
     hint = (
         "A downgrade usually destroys data, and a new revision that goes forward does not. To allow it, set "
         "MIGRATION_ALLOW_DOWNGRADE=true and deploy."

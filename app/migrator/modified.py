@@ -65,17 +65,29 @@ def _compare(history: "History", heads: tuple[str, ...], recorded: Mapping[str, 
     )
 
 
+async def listed(control: Session, settings: Settings, history: "History", facts: Facts) -> list[ModifiedRevision]:
+    """The applied revisions that were edited since, in a database all of whose heads are known."""
+    return (await comparison(control, settings, history, facts, facts.heads)).modified
+
+
 async def insist_on_none(control: Session, settings: Settings, history: "History", facts: Facts) -> None:
     """See that no applied revision was edited, where the deployment wants that (MIGRATION_ON_MODIFIED).
 
     Raises:
         RevisionModified: One was.
     """
-    if settings.on_modified != "refuse":
-        return
-    found = (await comparison(control, settings, history, facts, facts.heads)).modified
-    if found:
-        names = ", ".join(each.revision for each in found)
+    if settings.on_modified == "refuse":
+        insist_on_none_of(await listed(control, settings, history, facts), settings)
+
+
+def insist_on_none_of(edited: list[ModifiedRevision], settings: Settings) -> None:
+    """The same, where it is known what was edited.
+
+    Raises:
+        RevisionModified: One was.
+    """
+    if edited and settings.on_modified == "refuse":
+        names = ", ".join(each.revision for each in edited)
         raise RevisionModified(
-            f"The file of {names} is not the one that was applied.", modified=[each.model_dump() for each in found]
+            f"The file of {names} is not the one that was applied.", modified=[each.model_dump() for each in edited]
         )

@@ -12,22 +12,41 @@ from typing import TYPE_CHECKING
 
 from app.database import connection, url
 from app.database.catalog import Facts
-from app.migrator import condition, status
+from app.migrator import condition, modified, status
 from app.migrator.glance import PROJECT
 from app.migrator.turn import held
 from app.redaction import redacted_sql
-from app.report import LEVELS, Direction, Finding, Level, Plan, PlannedRevision, Revision
+from app.report import (
+    LEVELS,
+    Direction,
+    Finding,
+    Holder,
+    Level,
+    ModifiedRevision,
+    Plan,
+    PlannedRevision,
+    Revision,
+)
 from app.settings import Settings
 
 if TYPE_CHECKING:
     from app.migrator.revisions import History, Rendered
 
 
-async def plan(settings: Settings, *, target: str = "heads", direction: Direction = "upgrade") -> Plan:
+async def plan(
+    settings: Settings, *, target: str = "heads", direction: Direction = "upgrade", holder: Holder | None = None
+) -> Plan:
     """What a run to `target` would do now; what would keep it from running at all is raised as the run would.
 
+    Args:
+        settings: The deployment's.
+        target: A revision, as Alembic names them.
+        direction: Up or down.
+        holder: Who is at work in this process, to be named if that keeps Alembic busy.
+
     Raises:
-        NotConfigured, UnknownTarget, HistoryMismatch, WrongEnvironment, DatabaseUnavailable: as `run.migrate`.
+        NotConfigured, UnknownTarget, HistoryMismatch, WrongEnvironment, RevisionModified, DatabaseUnavailable: as
+            `run.migrate`.
         LockHeld: A run in this process keeps Alembic busy.
     """
     history = await status.history(settings)
@@ -36,12 +55,23 @@ async def plan(settings: Settings, *, target: str = "heads", direction: Directio
         facts = await status.look(control, settings)
         condition.insist_on_environment(facts, settings)
         mismatch = await status.mismatch(control, settings, history, facts)
-    if mismatch is not None:
-        raise mismatch
-    return await drawn(history, facts, target, direction)
+        if mismatch is not None:
+            raise mismatch
+        edited = await modified.listed(control, settings, history, facts)
+    if history.pending(facts.heads, target, direction):
+        modified.insist_on_none_of(edited, settings)
+    return await drawn(history, facts, target, direction, edited=edited, holder=holder)
 
 
-async def drawn(history: "History", facts: Facts, target: str, direction: Direction) -> Plan:
+async def drawn(
+    history: "History",
+    facts: Facts,
+    target: str,
+    direction: Direction,
+    *,
+    edited: list[ModifiedRevision],
+    holder: Holder | None = None,
+) -> Plan:
     """The plan for a database that `facts` tells of, all of whose heads are known.
 
     Raises:
@@ -56,8 +86,8 @@ async def drawn(history: "History", facts: Facts, target: str, direction: Direct
     try:
         if pending:
             scripts = await asyncio.to_thread(revisions.rendered, history, facts.heads, target, direction)
-    except TimeoutError:
-        raise held(None, waited_s=time.monotonic() - began) from None
+    except revisions.AlembicIsBusy:
+        raise held(holder, waited_s=time.monotonic() - began) from None
     found, linter = await lint.findings(
         [lint.Script(each.revision, direction, each.sql, each.transactional) for each in scripts],
         server_version=facts.server_version,
@@ -73,6 +103,7 @@ async def drawn(history: "History", facts: Facts, target: str, direction: Direct
         current=list(facts.heads),
         target=target,
         pending=planned,
+        modified=edited,
         level=worst(finding for each in planned for finding in each.findings),
         lint=linter,
     )
@@ -127,7 +158,7 @@ def _planned(history: "History", revision: Revision, script: "Rendered", finding
         transactional=script.transactional,
         sql=redacted_sql(script.sql),
         unrendered=script.unrendered,
-        findings=findings + ([_not_rendered(script)] if script.unrendered else []),
+        findings=findings + ([] if script.unrendered is None else [_not_rendered(script)]),
     )
 
 
@@ -135,7 +166,7 @@ def _not_rendered(script: "Rendered") -> Finding:
     return Finding(
         revision=script.revision,
         rule="not-rendered",
-        level="notice",
+        level="warning",
         message=f"Nothing is said of what it does after this SQL, since it asks the database: {script.unrendered}.",
         safe_way="Read the file; see what it does and locks with POST /rehearse on a copy of the database.",
         source="migration-endpoint",

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 from app.database import connection, url
 from app.database.catalog import Facts
 from app.database.connection import Session
-from app.errors import HistoryMismatch, LockHeld, PlanRefused, WrongEnvironment
+from app.errors import (
+    DowngradeNotAllowed,
+    HistoryMismatch,
+    LockHeld,
+    PlanRefused,
+    PlanRequired,
+    WrongEnvironment,
+)
 from app.migrator import condition, glance, modified, status, terms
 from app.migrator.call import Call
 from app.migrator.runner import Runner
@@ -35,7 +42,11 @@ async def migrate(call: Call, settings: Settings, *, turn: Turn, emit: Emit) -> 
         StillRunning, IdempotencyKeyReused, Replayed: An earlier call had the same Idempotency-Key.
         RunStopped, DatabaseUnavailable: A run began; the problem carries run_id, applied and remaining.
     """
-    terms.insist_on_a_plan(call, settings)
+    try:
+        terms.insist_on_a_plan(call, settings)
+    except (PlanRequired, DowngradeNotAllowed) as refusal:
+        await Runner(call, settings, url.database(settings), turn=turn, emit=emit).refuses(refusal)
+        raise
     if (answer := await _at_a_glance(call, settings, turn=turn, emit=emit)) is not None:
         return answer
     history = await _history(settings)
@@ -63,6 +74,7 @@ async def migrate(call: Call, settings: Settings, *, turn: Turn, emit: Emit) -> 
                     if (answer := await errand.answer_without_a_run(control, before)) is not None:
                         return answer
                     await errand.terms.insist_on_the_pin(control, before, errand.pending)
+                    await errand.terms.insist_on_findings(before, errand.pending)
                     await runner.goes_on_record(control, before, pending=len(errand.pending), terms=errand.terms)
                 return await runner.carries_out(
                     errand.apply,
@@ -108,7 +120,8 @@ class _Errand:
         if not self.pending:
             return await self._runner.nothing_to_do(control, facts)
         await modified.insist_on_none(control, self._settings, self._history, facts)
-        await self.terms.insist_on_findings(facts, self.pending)
+        if call.plans is None:  # else it is first to be seen, under the lock, that this is the plan which was reviewed
+            await self.terms.insist_on_findings(facts, self.pending)
         return None
 
     def apply(self, opened: "sa.Connection", work: "Work") -> None:

@@ -6,7 +6,7 @@ from app.database import recorded
 from app.database.catalog import Facts
 from app.database.connection import Session
 from app.errors import DowngradeNotAllowed, PlanChanged, PlanRequired, UnsafePlan
-from app.migrator import plan
+from app.migrator import modified, plan
 from app.migrator.call import Call
 from app.report import LEVELS, Finding, Revision
 from app.settings import Settings
@@ -67,7 +67,8 @@ class Terms:
         call = self._call
         if call.plans is None or await self._is_pinned(control, facts, pending):
             return
-        now = await plan.drawn(self._history, facts, call.target, call.direction)
+        edited = await modified.listed(control, self._settings, self._history, facts)
+        now = await plan.drawn(self._history, facts, call.target, call.direction, edited=edited)
         raise PlanChanged(
             f"What would run now has the digest {now.digest[:12]}…, which is not that of the pinned plan.",
             plan=now.model_dump(mode="json"),
@@ -104,7 +105,7 @@ class Terms:
         call, most = self._call, self._settings.max_level
         if (most is None and not call.accept) or pending == self._judged:
             return
-        drawn = await plan.drawn(self._history, facts, call.target, call.direction)
+        drawn = await plan.drawn(self._history, facts, call.target, call.direction, edited=[])
         found = [finding for each in drawn.pending for finding in each.findings]
         self.accepted = [finding for finding in found if finding.rule in call.accept]
         bound = LEVELS.index(most or LEVELS[-1])

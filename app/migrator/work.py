@@ -26,7 +26,7 @@ from app.database.footprint import Footprint
 from app.database.ledger import Ledger
 from app.database.lock import Guard
 from app.database.url import Database
-from app.errors import TimeBudgetExhausted
+from app.errors import MigrationFailed, TimeBudgetExhausted
 from app.migrator import cause
 from app.migrator.deadline import Deadline
 from app.migrator.revisions import Applying
@@ -164,7 +164,15 @@ class Work:
 
         Raises:
             TimeBudgetExhausted: It would not have the time.
+            MigrationFailed: It is not what was planned.
         """
+        if self.pending and revision not in self.remaining[:1]:
+            raise MigrationFailed(
+                f"Alembic is about to run {revision.revision}, which is not what comes next in the plan of this run.",
+                hint="Somebody has changed the version table while the run went on. See GET /plan, then call again.",
+                sqlstate=None,
+                message=None,
+            )
         if not self.deadline.allows_a_start:
             if self._forgiven is not None:
                 raise self._forgiven

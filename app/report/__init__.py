@@ -5,7 +5,7 @@ Times are RFC 3339 in UTC, durations whole milliseconds.
 
 from app.report.base import Deployment, Direction, Report, Revision
 from app.report.drift import Change, Difference, Drift, Fingerprint
-from app.report.plan import LEVELS, Finding, Level, Plan, PlannedRevision
+from app.report.plan import LEVELS, Finding, Level, ModifiedRevision, Plan, PlannedRevision
 from app.report.record import (
     AcceptedFinding,
     IndexBuild,
@@ -39,7 +39,6 @@ from app.report.status import (
     Health,
     Holder,
     Lock,
-    ModifiedRevision,
     PoolMode,
     State,
     Status,

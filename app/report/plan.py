@@ -42,8 +42,16 @@ class PlannedRevision(Revision):
     findings: list[Finding] = Field(default_factory=list)
 
 
+class ModifiedRevision(Revision):
+    """An applied revision whose file is not the one that was applied."""
+
+    file: str = Field(description="Its path; a relative one starts at the project's root.")
+    applied_sha256: str = Field(description="Of the file as it was when it was applied, last.")
+    sha256: str = Field(description="Of the file as it is.")
+
+
 class Plan(Report):
-    """The answer of GET /plan: the same bytes as long as `digest` is the same, and the linter is."""
+    """The answer of GET /plan. Nothing in it tells when it was made, or by which deployment."""
 
     direction: Direction
     digest: str = Field(description="SHA-256 in hex of what would be run, and on which database; also the ETag.")
@@ -51,4 +59,8 @@ class Plan(Report):
     target: str
     pending: list[PlannedRevision] = Field(description="What would run, in this order.")
     level: Level | None = Field(description="The worst of the findings; null where there are none.")
+    modified: list[ModifiedRevision] = Field(
+        default_factory=list,
+        description="Applied revisions that were edited since: nobody will run what they say now.",
+    )
     lint: str = Field(description="`unavailable`, or the linter that the findings of source `squawk` come from.")

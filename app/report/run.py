@@ -53,7 +53,7 @@ class Waited(Report):
 class Run(Report):
     """The answer of POST /migrate when the database is at the target."""
 
-    outcome: Answered = Field(description="`downgraded` and `stamped` are only of the plain `alembic` command's runs.")
+    outcome: Answered = Field(description="`stamped` only in a terminal; `downgraded` by POST /downgrade.")
     run_id: UUID | None = Field(description="Null when nothing was left to do, since no run took place.")
     target: str
     from_: list[str] = Field(alias="from", description="The database's heads before.")

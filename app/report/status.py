@@ -8,6 +8,7 @@ from pydantic import Field
 
 from app.report.base import Deployment, Report, Revision
 from app.report.drift import Drift
+from app.report.plan import ModifiedRevision
 from app.report.record import RecordedRun
 
 State = Literal["up_to_date", "pending", "database_ahead", "diverged", "multiple_heads"]
@@ -30,14 +31,6 @@ class BrokenIndex(Report):
     name: str = Field(description="With its schema, quoted as SQL wants it.")
     table: str
     revision: str | None = Field(None, description="The revision that began to build it, if the ledger knows.")
-
-
-class ModifiedRevision(Revision):
-    """An applied revision whose file is not the one that was applied."""
-
-    file: str = Field(description="Its path; a relative one starts at the project's root.")
-    applied_sha256: str = Field(description="Of the file as it was when it was applied, last.")
-    sha256: str = Field(description="Of the file as it is.")
 
 
 class Lock(Report):

@@ -23,8 +23,10 @@ from app.errors import (
     InvalidRequest,
     LockHeld,
     NotConfigured,
+    PlanRequired,
     RevisionModified,
     StillRunning,
+    UnsafePlan,
     WrongDeployment,
     WrongEnvironment,
 )
@@ -152,6 +154,8 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
         StillRunning,
         DatabaseAhead,
         Diverged,
+        PlanRequired,
+        UnsafePlan,
         RevisionModified,
     ),
     202: {

@@ -47,6 +47,8 @@ class House:
     read_configuration: ReadConfiguration
     invocation_ends: InvocationEnds
     turn: Turn = field(default_factory=Turn)
+    planning: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """One plan at a time."""
 
     @functools.cached_property
     def configuration(self) -> "Settings | NotConfigured":

@@ -158,11 +158,12 @@ def _call(
 ) -> Call:
     pinned = [conditions.matched(request.headers), frozenset([wanted.plan_digest]) if wanted.plan_digest else None]
     plans = [digests for digests in pinned if digests is not None]
+    plan = frozenset.intersection(*plans) if plans else None
     return Call(
         request_id=request_id(request.scope),
         target=wanted.target,
         direction=direction,
-        plans=frozenset.intersection(*plans) if plans else None,
+        plans=plan,
         accept=tuple(wanted.accept),
         lock_wait_s=wanted.lock_wait_s,
         reason=wanted.reason,
@@ -170,7 +171,7 @@ def _call(
         instance=reference(request.scope),
         # Another caller's key of the same name is another key.
         idempotency_key=f"{caller.label}:{_key(idempotency_key)}" if idempotency_key is not None else None,
-        body=f"{direction} {wanted.canonical}",
+        body=f"{direction} {'any plan' if plan is None else sorted(plan)} {wanted.canonical}",
     )
 
 

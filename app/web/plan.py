@@ -10,12 +10,13 @@ from app.errors import (
     InvalidRequest,
     LockHeld,
     MultipleHeads,
+    RevisionModified,
     UnknownTarget,
     WrongEnvironment,
 )
 from app.report import Direction, Plan
 from app.web import conditions
-from app.web.house import DATABASE, KEYED, MayRead, configured
+from app.web.house import DATABASE, KEYED, MayRead, configured, house
 from app.web.problems import HEADERS, documented
 
 router = APIRouter()
@@ -31,6 +32,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
         DatabaseAhead,
         Diverged,
         MultipleHeads,
+        RevisionModified,
         LockHeld,
     ),
     200: {"headers": HEADERS | _ETAG},
@@ -56,7 +58,9 @@ async def plan(
     settings = await configured(request)
     from app.migrator import plan
 
-    found = await plan.plan(settings, target=target or "heads", direction=direction)
+    here = house(request)
+    async with here.planning:  # what a plan costs is bounded, however many ask
+        found = await plan.plan(settings, target=target or "heads", direction=direction, holder=here.turn.holder())
     etag = {"ETag": f'"{found.digest}"'}
     if conditions.is_known(request.headers, found.digest):
         return Response(status_code=304, headers=etag)

@@ -141,8 +141,8 @@ def test_the_terminal_goes_back_too(database: Database, history: Path) -> None:
     chosen = {"script_location": history, "allow_downgrade": True}
     terminal(database, "migrate", **chosen)
     refused = terminal(database, "downgrade", "a1", script_location=history)
-    assert (refused.returncode, refused.stderr.partition(":")[0]) == (1, "Downgrades are off")
-    assert terminal(database, "downgrade", "a1", **chosen).stderr.startswith("Only a reviewed plan is run here")
+    assert (refused.returncode, "Downgrades are off: " in refused.stderr) == (1, True)
+    assert "Only a reviewed plan is run here: " in terminal(database, "downgrade", "a1", **chosen).stderr
     words = terminal(database, "plan", "--downgrade", "a1", **chosen).stdout
     assert words.startswith("DOWNGRADE from c3 to a1: 2 to run, in this order.")
     digest = json.loads(terminal(database, "plan", "--downgrade", "a1", "--json", **chosen).stdout)["digest"]

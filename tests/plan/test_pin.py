@@ -175,6 +175,43 @@ async def test_what_is_left_is_not_the_plan_any_more_once_a_file_was_edited(
         problem(await migrate(client, {"plan_digest": digest}), "plan-changed", 412)
 
 
+async def test_a_revision_outside_of_the_plan_is_never_run(
+    settings: MakeSettings, write_history: WriteHistory, database: Database
+) -> None:
+    """Between the comparison and the run, and between two tries of a revision, Alembic reads the version anew."""
+    history = write_history(a1=TWO["a1"], b2="op.execute('ALTER TABLE waited ADD n int')")
+    database.execute("CREATE TABLE waited (id int)")
+    async with client_of(settings(history, lock_timeout=0.3)) as client:
+        await migrate(client, {"target": "a1"})
+        database.execute("DROP TABLE a")
+        digest = await digest_of(client)
+        with database.connect() as holder:
+            holder.execute("BEGIN; LOCK TABLE waited")
+            run = asyncio.create_task(migrate(client, {"plan_digest": digest}))
+            waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'waited'::regclass"
+            await asyncio.to_thread(until, lambda: database.value(waits))
+            database.execute("DELETE FROM alembic_version")
+            await asyncio.sleep(0.5)
+            holder.execute("ROLLBACK")
+        document = problem(await run, "migration-failed", 500)
+    assert "not what comes next in the plan" in document["detail"]
+    assert document["applied"] == []
+    assert database.value("SELECT to_regclass('a')") is None
+
+
+async def test_the_same_idempotency_key_with_another_pin_is_another_request(
+    settings: MakeSettings, write_history: WriteHistory
+) -> None:
+    key = {"Idempotency-Key": '"deploy-1"'}
+    async with client_of(settings(write_history(**TWO))) as client:
+        digest = await digest_of(client)
+        assert (await migrate(client, {}, **key, **{"If-Match": f'"{digest}"'})).status_code == 200
+        again = await migrate(client, {}, **key, **{"If-Match": f'"{digest}"'})
+        assert again.headers["idempotency-replayed"] == "true"
+        problem(await migrate(client, {}, **key, **{"If-Match": f'"{NOBODYS}"'}), "idempotency-key-reused", 422)
+        problem(await migrate(client, {}, **key), "idempotency-key-reused", 422)
+
+
 async def test_a_plan_that_is_done_already_is_up_to_date(settings: MakeSettings, write_history: WriteHistory) -> None:
     async with client_of(settings(write_history(**TWO))) as client:
         digest = await digest_of(client)
@@ -191,9 +228,16 @@ async def test_without_a_pin_nothing_is_run_where_one_is_required(
     async with client_of(settings(write_history(**TWO), require_plan=True)) as client:
         problem(await migrate(client, {}), "plan-required", 428)
         problem(await migrate(client, {}, **{"If-Match": "*"}), "plan-required", 428)
-        assert database.value("SELECT to_regclass('a')") is None
+        async with client_of(settings(write_history(**TWO))) as free:
+            await migrate(free, {"target": "a1"})
+        problem(await migrate(client, {}), "plan-required", 428)
+        refused = (await client.get("/runs?outcome=refused", headers=READ)).json()["runs"]
+        assert [run["error"]["status"] for run in refused] == [428]
+        assert database.value("SELECT to_regclass('b')") is None
         digest = await digest_of(client)
         assert (await migrate(client, {"plan_digest": digest})).json()["outcome"] == "upgraded"
+        # And with nothing left to do, as the rule is about the call.
+        problem(await migrate(client, {}), "plan-required", 428)
 
 
 def test_the_terminal_needs_the_pin_too(database: Database, write_history: WriteHistory) -> None:
@@ -243,6 +287,25 @@ async def test_a_dangerous_plan_is_refused_unless_its_rules_are_accepted(
     }
     refusals = database.execute("SELECT error->>'status' FROM migration_endpoint.run WHERE outcome = 'refused'")
     assert refusals == [("409",), ("409",)]
+
+
+async def test_a_stale_pin_is_said_before_the_findings_of_a_plan_that_nobody_has_reviewed(
+    settings: MakeSettings, write_history: WriteHistory
+) -> None:
+    history = write_history(**DROPS)
+    async with client_of(settings(history)) as client:
+        await migrate(client, {"target": "a1"})
+    async with client_of(settings(history, max_level="warning")) as client:
+        problem(await migrate(client, {"plan_digest": NOBODYS}), "plan-changed", 412)
+        problem(await migrate(client, {"plan_digest": await digest_of(client)}), "unsafe-plan", 409)
+
+
+async def test_what_cannot_be_rendered_is_a_warning(settings: MakeSettings, write_history: WriteHistory) -> None:
+    history = write_history(a1="if op.get_bind().execute(sa.text('SELECT 1')).scalar():\n    pass")
+    async with client_of(settings(history, max_level="notice")) as client:
+        document = problem(await migrate(client, {}), "unsafe-plan", 409)
+        assert [each["rule"] for each in document["findings"]] == ["not-rendered"]
+        assert (await migrate(client, {"accept": ["not-rendered"]})).status_code == 200
 
 
 async def test_a_plan_no_worse_than_allowed_is_run(settings: MakeSettings, write_history: WriteHistory) -> None:

@@ -1,5 +1,6 @@
 """GET /plan and `python -m app plan`: what a run would do, told without doing it."""
 
+import asyncio
 import hashlib
 import json
 from pathlib import Path
@@ -7,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from app.migrator.revisions import rendering
 from app.settings import Settings
-from tests import servers
+from tests import gate, servers
 from tests.conftest import MakeSettings, WriteHistory, client_of, write_revision
-from tests.servers import APPLY, READ, Database
+from tests.servers import APPLY, READ, Database, until
 from tests.terminal import terminal
 from tests.web.answers import problem
 
@@ -185,6 +187,45 @@ async def test_what_a_run_would_be_refused_for_so_is_its_plan(
         problem(await client.get("/plan", headers=READ), "database-ahead", 409)
     async with client_of(settings(broken)) as client:
         problem(await client.get("/plan", headers=READ), "not-configured", 503)
+
+
+async def test_a_plan_names_the_revisions_that_were_edited_and_is_refused_where_a_run_would_be(
+    settings: MakeSettings, write_history: WriteHistory
+) -> None:
+    applied, edited = write_history(a1="pass", b2="pass"), write_history(a1="pass  # edited", b2="pass")
+    async with client_of(settings(applied)) as client:
+        await client.post("/migrate", headers=APPLY, json={"target": "a1"})
+    assert [each["revision"] for each in (await plan_of(settings(applied)))["modified"]] == []
+    assert [each["revision"] for each in (await plan_of(settings(edited)))["modified"]] == ["a1"]
+    async with client_of(settings(edited, on_modified="refuse")) as client:
+        problem(await client.get("/plan", headers=READ), "revision-modified", 409)
+        assert (await client.get("/plan?target=a1", headers=READ)).status_code == 200  # nothing would run
+
+
+async def test_an_env_py_that_cannot_be_run_offline_is_named(
+    settings: MakeSettings, write_history: WriteHistory
+) -> None:
+    history = write_history(a1="pass")
+    (history / "env.py").write_text("from alembic import context\n\ncontext.config.attributes['connection'].begin()\n")
+    async with client_of(settings(history)) as client:
+        document = problem(await client.get("/plan", headers=READ), "not-configured", 503)
+    assert "env.py cannot be run offline" in document["detail"]
+    assert "is_offline_mode" in document["hint"]
+
+
+async def test_a_run_in_the_same_process_is_named_by_a_plan_that_has_to_wait_for_it(
+    settings: MakeSettings, write_history: WriteHistory, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rendering, "_PATIENCE_S", 0.2)
+    history = write_history(a1=gate.WAITS, b2="pass")
+    async with client_of(settings(history)) as client:
+        with gate.shut(database):
+            run = asyncio.create_task(client.post("/migrate", headers=APPLY))
+            await asyncio.to_thread(until, lambda: database.is_locked)
+            await asyncio.sleep(0.3)
+            document = problem(await client.get("/plan", headers=READ), "lock-held", 409)
+        await run
+    assert document["holder"]["run_id"] is not None
 
 
 # --- the digest

@@ -1,6 +1,7 @@
 """The deployment's revisions: the only room that knows Alembic."""
 
 from app.migrator.revisions.env_py import (
+    AlembicIsBusy,
     Applying,
     Observer,
     Onlooker,
@@ -13,6 +14,7 @@ from app.migrator.revisions.rendering import rendered
 from app.migrator.revisions.running import Rehearser, rehearse, run, stamp
 
 __all__ = [
+    "AlembicIsBusy",
     "Applying",
     "History",
     "Observer",

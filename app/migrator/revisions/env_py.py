@@ -44,17 +44,21 @@ class Observer(Onlooker, Protocol):
         """A revision is committed."""
 
 
+class AlembicIsBusy(Exception):  # noqa: N818 – a fact, as the problems are
+    """This process runs Alembic for somebody else, and it can do one thing at a time."""
+
+
 def through(
     history: History, environment: EnvironmentContext, insisted: dict[str, Any], *, patience_s: float = -1
 ) -> None:
     """Run env.py, which configures Alembic, and through it what `environment` is made for.
 
     Raises:
-        TimeoutError: This process has been running Alembic for longer than `patience_s`; -1 waits for ever.
+        AlembicIsBusy: This process has been running it for longer than `patience_s`; -1 waits for ever.
     """
     _insist(environment, insisted)
     if not _one_at_a_time.acquire(timeout=patience_s):
-        raise TimeoutError
+        raise AlembicIsBusy
     try:
         with environment:
             history.script.run_env()

@@ -13,6 +13,7 @@ from typing import Any
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext, RevisionStep
 
+from app.errors import NotConfigured
 from app.lint import statements
 from app.migrator import cause
 from app.migrator.revisions import env_py
@@ -28,12 +29,21 @@ def rendered(history: History, current: tuple[str, ...], target: str, direction:
 
     Raises:
         UnknownTarget, MultipleHeads: as `History.pending`.
-        TimeoutError: This process has been running Alembic for too long.
+        AlembicIsBusy: This process has been running Alembic for somebody else for too long.
+        NotConfigured: env.py cannot be run without a database.
     """
     steps = history.steps(current, target, direction)
     known = history.rendered
     if any((step.revision.revision, direction) not in known for step in steps):
-        _render(history, current, steps, direction)
+        try:
+            _render(history, current, steps, direction)
+        except env_py.AlembicIsBusy:
+            raise
+        except (Exception, SystemExit) as error:  # what a revision raises is kept; so this is env.py's
+            raise NotConfigured(
+                f"env.py cannot be run offline, as a plan needs it: {cause.message(error)}",
+                hint="Give it a branch for `context.is_offline_mode()`, such as the env.py of this project has.",
+            ) from error
     return [known[step.revision.revision, direction] for step in steps]
 
 
@@ -53,7 +63,7 @@ def _render(history: History, current: tuple[str, ...], steps: list[RevisionStep
                 revision=step.revision.revision,
                 sql=writer.sql,
                 transactional=_is_transactional(writer, blocks),
-                unrendered=_why(writer.error, file) if writer.error else None,
+                unrendered=None if writer.error is None else _why(writer.error, file),
             )
 
     env_py.through(
@@ -82,7 +92,7 @@ def _render(history: History, current: tuple[str, ...], steps: list[RevisionStep
 def _is_transactional(writer: "_Writer", blocks: list[str]) -> bool | None:
     if blocks or statements.controls_transactions(writer.sql):
         return False
-    return None if writer.error else True
+    return True if writer.error is None else None
 
 
 def _autocommit_blocks(context: MigrationContext) -> list[str]:

@@ -37,7 +37,7 @@ def run(
         raise InternalError("The connection handed to Alembic has a transaction open.")
 
     def steps(heads: tuple[str, ...], _: MigrationContext) -> Iterator[RevisionStep]:
-        for step in history.steps(heads, target, direction):
+        for step in history.steps(tuple(sorted(heads)), target, direction):  # as they were planned
             observer.begins(revision_of(step.revision))
             yield step
             # A revision that committed by itself has left its version in a transaction that is still open.
@@ -58,7 +58,7 @@ def rehearse(history: History, connection: Connection, target: str, observer: Re
 
     def steps(heads: tuple[str, ...], context: MigrationContext) -> Iterator[RevisionStep]:
         context.autocommit_block = observer.refuses_autocommit  # type: ignore[method-assign]  # of this rehearsal's
-        for step in history.steps(heads, target, "upgrade"):
+        for step in history.steps(tuple(sorted(heads)), target, "upgrade"):
             observer.begins(revision_of(step.revision))
             yield step
             observer.ends(revision_of(step.revision))
