@@ -243,10 +243,7 @@ async def test_without_a_pin_nothing_is_run_where_one_is_required(
 def test_the_terminal_needs_the_pin_too(database: Database, write_history: WriteHistory) -> None:
     chosen = {"require_plan": True, "script_location": write_history(**TWO)}
     refused = terminal(database, "migrate", **chosen)
-    assert (refused.returncode, refused.stderr.splitlines()[0].partition(":")[0]) == (
-        1,
-        "Only a reviewed plan is run here",
-    )
+    assert (refused.returncode, "Only a reviewed plan is run here: " in refused.stderr) == (1, True)
     digest = json.loads(terminal(database, "plan", "--json", **chosen).stdout)["digest"]
     assert terminal(database, "migrate", "--plan", f'"{digest}"', **chosen).returncode == 0
 
