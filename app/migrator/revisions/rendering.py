@@ -17,6 +17,7 @@ from app.lint import statements
 from app.migrator import cause
 from app.migrator.revisions import env_py
 from app.migrator.revisions.history import History, Rendered
+from app.redaction import redacted_sql
 from app.report import Direction
 
 _PATIENCE_S = 5
@@ -51,7 +52,7 @@ def _render(history: History, current: tuple[str, ...], steps: list[RevisionStep
             file = history.file(step.revision.revision)
             history.rendered[step.revision.revision, direction] = Rendered(
                 revision=step.revision.revision,
-                sql=writer.sql,
+                sql=redacted_sql(writer.sql),  # here, since what is said against it quotes it
                 transactional=_is_transactional(writer, blocks),
                 unrendered=_why(writer.error, file) if writer.error else None,
             )
