@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -305,6 +306,16 @@ async def test_what_is_left_of_a_harmless_plan_is_judged_again_once_the_lock_is_
             )
         problem(await call, "unsafe-plan", 409)
     assert database.value("SELECT count(*) FROM pg_attribute WHERE attname = 'old'") == 1
+
+
+async def test_a_plan_that_was_judged_without_squawk_is_run_with_a_warning(
+    settings: MakeSettings, write_history: WriteHistory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    async with client_of(settings(write_history(**TWO), max_level="warning")) as client:
+        (warning,) = (await migrate(client, {})).json()["warnings"]
+    assert warning.startswith("squawk is not installed here, so the plan was judged by the built-in rules alone")
 
 
 def test_a_pipeline_sees_the_level_in_the_exit_code(database: Database, write_history: WriteHistory) -> None:

@@ -220,7 +220,7 @@ async def test_the_digest_stays_the_same_and_so_do_the_bytes(
 
 
 async def test_whatever_would_be_run_otherwise_has_another_digest(
-    settings: MakeSettings, write_history: WriteHistory, postgres: servers.Postgres
+    settings: MakeSettings, write_history: WriteHistory, postgres: servers.Postgres, tmp_path: Path
 ) -> None:
     revisions = {"a1": "pass", "b2": "pass", "c3": "pass"}
     history = write_history(**revisions)
@@ -231,12 +231,22 @@ async def test_whatever_would_be_run_otherwise_has_another_digest(
         (await plan_of(settings(history), target="b2"))["digest"],
         (await plan_of(settings(edited)))["digest"],
         (await plan_of(settings(longer)))["digest"],
+        (await plan_of(settings(longer), target="c3"))["digest"],
         (await plan_of(settings(history, version_table="versions")))["digest"],
     ]
     with postgres.database() as another:
         digests.append((await plan_of(settings(history, database_url=another.url)))["digest"])
+    # From elsewhere, though the same is pending.
+    branches = settings(branching(tmp_path / "branching"), version_table="branches")
+    digests.append((await plan_of(branches, target="x1"))["digest"])
+    async with client_of(branches) as client:
+        await client.post("/migrate", headers=APPLY, json={"target": "b1"})
+    digests.append((await plan_of(branches, target="x1"))["digest"])
     async with client_of(settings(history)) as client:
         await client.post("/migrate", headers=APPLY, json={"target": "a1"})
+    # In the other direction, though nothing is pending in either.
+    digests.append((await plan_of(settings(history), target="a1"))["digest"])
+    digests.append((await plan_of(settings(history), target="a1", direction="downgrade"))["digest"])
     digests.append((await plan_of(settings(history)))["digest"])
     digests.append((await plan_of(settings(history), target="base", direction="downgrade"))["digest"])
     assert len(set(digests)) == len(digests)
