@@ -69,6 +69,7 @@ async def test_a_revision_that_asks_the_database_says_so_and_the_others_are_rend
         a1="op.execute('CREATE TABLE a (id int)')",
         asks="op.execute('SELECT 1')\nfor row in op.get_bind().execute(sa.text('SELECT 2')):\n    pass",
         silent="if op.get_bind().execute(sa.text('SELECT 3')):\n    op.execute('SELECT 4')",
+        counts="op.get_bind().execute(sa.text('SELECT 5')).scalar_one()",
         inspects="sa.inspect(op.get_bind()).get_table_names()",
         leaves="raise SystemExit(3)",
         z9="op.execute('CREATE TABLE z (id int)')",
@@ -79,9 +80,10 @@ async def test_a_revision_that_asks_the_database_says_so_and_the_others_are_rend
     assert of["asks"]["sql"] == "SELECT 1;\n\nSELECT 2;"
     assert of["asks"]["unrendered"] == "asks.py:14: it looks at what a statement returned"
     assert of["silent"]["unrendered"] == "silent.py:13: it looks at what a statement returned"
+    assert of["counts"]["unrendered"] == "counts.py:13: it looks at what a statement returned"
     assert of["inspects"]["unrendered"].startswith("inspects.py:13: No inspection system is available")
     assert of["leaves"]["unrendered"] == "leaves.py:13: SystemExit: 3"
-    for each in ("asks", "silent", "inspects", "leaves"):
+    for each in ("asks", "silent", "counts", "inspects", "leaves"):
         assert of[each]["transactional"] is None
         assert "not-rendered" in [finding["rule"] for finding in of[each]["findings"]]
 
