@@ -70,7 +70,8 @@ async def test_another_plan_is_not_run_and_the_new_one_comes_with_the_refusal(
 
 async def test_a_pin_that_pins_nothing_is_refused(settings: MakeSettings, write_history: WriteHistory) -> None:
     async with client_of(settings(write_history(**TWO))) as client:
-        for body, tag in (({"plan_digest": "0007"}, ""), ({"plan_digest": NOBODYS + "\n"}, ""), ({}, "0007")):
+        nothing = [({"plan_digest": "0007"}, ""), ({"plan_digest": NOBODYS + "\n"}, ""), ({}, "0007")]
+        for body, tag in [*nothing, ({}, f'"{NOBODYS}", 0007')]:
             answer = await migrate(client, body, **({"If-Match": tag} if tag else {}))
             problem(answer, "invalid-request", 422)
 
