@@ -167,7 +167,7 @@ async def test_a_revision_that_tries_to_commit_leaves_nothing(
         ("op.get_bind().rollback()", "(rollback())"),
         ("op.get_bind().engine.connect()", "It opens a connection of its own."),
         ("op.get_bind().connection.set_isolation_level('AUTOCOMMIT')", "(isolation level AUTOCOMMIT)"),
-        ("op.execute('SELECT 1; abort')", "(ABORT)"),
+        ("op.execute('SELECT 1; abort')", "(abort)"),
     ],
 )
 async def test_what_a_revision_wanted_is_said(
