@@ -19,11 +19,20 @@ def redacted(text: str) -> str:
     return _NAMED.sub(r"\1***", text)
 
 
-_SQL_PASSWORD = re.compile(r"(\bpassword\s+)(?:e'(?:[^'\\]|''|\\.)*'|'(?:[^']|'')*')", re.IGNORECASE | re.DOTALL)
+_SQL_PASSWORD = re.compile(
+    r"(\bpassword\s+)(?:e'(?:[^'\\]|''|\\.)*'|(?P<dollar>\$\w*\$).*?(?P=dollar)"
+    r"|(?P<nested>'')(?=[^'\s,;)])(?:[^']|'{4})*''|'(?:[^']|'')*')",
+    re.IGNORECASE | re.DOTALL,
+)
+"""The string after PASSWORD; nested where it is in a string itself, such as one that is handed to EXECUTE."""
+_SQL_STRING = re.compile(r"'(?:[^']|'')*'")
+_IN_A_STRING = re.compile(r"(\bpassword=)(?:''(?:[^'\\]|\\.)*''|[^\s']+)", re.IGNORECASE)
+"""A keyword of libpq's, as in CREATE SUBSCRIPTION; SQL's own `password = …` stands outside of strings."""
 
 
 def redacted_sql(sql: str) -> str:
     """Blank out the passwords of roles and user mappings, and those in connection strings; the rest stays SQL."""
     sql = sql.encode("utf-8", "replace").decode()
     sql = _CREDENTIALS.sub(lambda found: f"{found[1] or found[2]}://***@", sql)
-    return _SQL_PASSWORD.sub(r"\1'***'", sql)
+    sql = _SQL_PASSWORD.sub(lambda found: f"{found[1]}''***''" if found["nested"] else f"{found[1]}'***'", sql)
+    return _SQL_STRING.sub(lambda found: _IN_A_STRING.sub(r"\1***", found[0]), sql)

@@ -15,7 +15,6 @@ from app.database.catalog import Facts
 from app.migrator import condition, modified, status
 from app.migrator.glance import PROJECT
 from app.migrator.turn import held
-from app.redaction import redacted_sql
 from app.report import (
     LEVELS,
     Direction,
@@ -156,7 +155,7 @@ def _planned(history: "History", revision: Revision, script: "Rendered", finding
         file=history.reference(revision.revision),
         sha256=history.sha256(revision.revision),
         transactional=script.transactional,
-        sql=redacted_sql(script.sql),
+        sql=script.sql,
         unrendered=script.unrendered,
         findings=findings + ([] if script.unrendered is None else [_not_rendered(script)]),
     )

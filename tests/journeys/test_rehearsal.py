@@ -206,14 +206,23 @@ async def test_behind_a_rollback_that_nobody_has_seen_coming_nothing_can_be_writ
     assert (answer.json()["outcome"], answer.json()["stopped_at"]) == ("incomplete", "b2")
 
 
+@pytest.mark.parametrize(
+    "follows",
+    [
+        "op.execute('CREATE TABLE x ()')",
+        "op.get_bind().execute(sa.text('INSERT INTO before VALUES (:id)'), {'id': 1})",
+        "op.get_bind().execute(sa.text('INSERT INTO before VALUES (:id)'), [{'id': 1}, {'id': 2}])",
+    ],
+)
 async def test_what_follows_a_lost_transaction_is_never_sent(
-    settings: MakeSettings, write_history: WriteHistory, on: Database, database: Database
+    follows: str, settings: MakeSettings, write_history: WriteHistory, on: Database, database: Database
 ) -> None:
+    database.execute("CREATE TABLE before (id int)")
     before = dump(database)
     body = (
         "from sqlalchemy.util import await_only\n"
         "await_only(op.get_bind().connection.driver_connection.execute('ROLLBACK'))\n"
-        "op.execute('CREATE TABLE x ()')"
+        f"{follows}"
     )
     answer = await rehearse(settings(write_history(a1=CREATE_A, b2=body), database_url=on.url))
     assert dump(database) == before

@@ -17,6 +17,7 @@ PLACE = Place("migration_endpoint", "public.alembic_version")
 SHOP = """
 CREATE TYPE status AS ENUM ('new', 'paid');
 CREATE DOMAIN email AS text CONSTRAINT has_at CHECK (VALUE LIKE '%@%');
+CREATE DOMAIN tag AS text;
 CREATE TYPE address AS (street text, town text);
 CREATE SEQUENCE invoice;
 CREATE TABLE customers (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, email email);
@@ -93,6 +94,13 @@ CHANGES: dict[str, str | tuple[str, ...] | None] = {
     ),
     "ALTER TABLE orders ENABLE ROW LEVEL SECURITY": (
         "table orders was changed outside of migrations: from logged to logged, row level security"
+    ),
+    "ALTER TABLE orders FORCE ROW LEVEL SECURITY": (
+        "table orders was changed outside of migrations: from logged to logged, forced on its owner"
+    ),
+    "CREATE TABLE base (total integer); ALTER TABLE orders INHERIT base": (
+        "table base was added outside of migrations",
+        "table orders was changed outside of migrations: from logged to logged, inherits public.base",
     ),
     "ALTER TABLE orders SET UNLOGGED": "table orders was changed outside of migrations: from logged to unlogged",
     "CREATE TABLE events_2027 PARTITION OF events FOR VALUES FROM ('2027-01-01') TO ('2028-01-01')": (
@@ -174,6 +182,10 @@ CHANGES: dict[str, str | tuple[str, ...] | None] = {
         "to (a integer) RETURNS integer LANGUAGE sql IMMUTABLE STRICT SECURITY DEFINER PARALLEL SAFE "
         'SET search_path=""'
     ),
+    "ALTER FUNCTION twice(integer) STABLE LEAKPROOF PARALLEL RESTRICTED": (
+        "function twice(a integer) was changed outside of migrations: from (a integer) RETURNS integer LANGUAGE sql "
+        "to (a integer) RETURNS integer LANGUAGE sql STABLE PARALLEL RESTRICTED LEAKPROOF"
+    ),
     "DROP PROCEDURE tidy()": "procedure tidy() was removed outside of migrations",
     "ALTER TYPE status ADD VALUE 'refunded' BEFORE 'paid'": (
         "enum status was changed outside of migrations: from 'new', 'paid' to 'new', 'refunded', 'paid'"
@@ -186,6 +198,9 @@ CHANGES: dict[str, str | tuple[str, ...] | None] = {
     "ALTER DOMAIN email SET DEFAULT '@'; ALTER DOMAIN email DROP CONSTRAINT has_at": (
         "domain email was changed outside of migrations: from text CONSTRAINT has_at CHECK ((VALUE ~~ '%@%'::text)) "
         "to text DEFAULT '@'::text"
+    ),
+    'DROP DOMAIN tag; CREATE DOMAIN tag AS text COLLATE "C"': (
+        'domain tag was changed outside of migrations: from text to text COLLATE "C"'
     ),
     "ALTER TYPE address ADD ATTRIBUTE postcode text": (
         "type address was changed outside of migrations: from street text, town text "
@@ -203,6 +218,12 @@ CHANGES: dict[str, str | tuple[str, ...] | None] = {
         "to CREATE TRIGGER touch_orders BEFORE UPDATE ON public.orders FOR EACH ROW EXECUTE FUNCTION public.touch() "
         "DISABLED"
     ),
+    "ALTER TABLE orders ENABLE REPLICA TRIGGER touch_orders": (
+        "trigger touch_orders on orders was changed outside of migrations: "
+        "from CREATE TRIGGER touch_orders BEFORE UPDATE ON public.orders FOR EACH ROW EXECUTE FUNCTION public.touch() "
+        "to CREATE TRIGGER touch_orders BEFORE UPDATE ON public.orders FOR EACH ROW EXECUTE FUNCTION public.touch() "
+        "ENABLED ON REPLICA"
+    ),
     "CREATE CONSTRAINT TRIGGER later AFTER INSERT ON orders FOR EACH ROW EXECUTE FUNCTION touch()": (
         "trigger later on orders was added outside of migrations"
     ),
@@ -210,6 +231,9 @@ CHANGES: dict[str, str | tuple[str, ...] | None] = {
         "trigger touch_events on events was added outside of migrations"  # and not once more for each partition
     ),
     "ALTER POLICY own ON orders USING (customer_id = 2)": (
+        "policy own on orders was changed outside of migrations: its definition is another"
+    ),
+    "ALTER POLICY own ON orders WITH CHECK (customer_id = 1)": (
         "policy own on orders was changed outside of migrations: its definition is another"
     ),
     "CREATE POLICY nobody ON orders AS RESTRICTIVE FOR DELETE TO pg_monitor USING (false)": (

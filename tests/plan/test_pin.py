@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,8 @@ async def test_another_plan_is_not_run_and_the_new_one_comes_with_the_refusal(
 
 async def test_a_pin_that_pins_nothing_is_refused(settings: MakeSettings, write_history: WriteHistory) -> None:
     async with client_of(settings(write_history(**TWO))) as client:
-        for body, tag in (({"plan_digest": "0007"}, ""), ({"plan_digest": NOBODYS + "\n"}, ""), ({}, "0007")):
+        nothing = [({"plan_digest": "0007"}, ""), ({"plan_digest": NOBODYS + "\n"}, ""), ({}, "0007")]
+        for body, tag in [*nothing, ({}, f'"{NOBODYS}", 0007')]:
             answer = await migrate(client, body, **({"If-Match": tag} if tag else {}))
             problem(answer, "invalid-request", 422)
 
@@ -162,6 +164,25 @@ async def test_a_run_that_stopped_halfway_is_continued_with_the_same_pin(
     assert [run["plan_digest"] for run in runs if run["outcome"] != "refused"][:4] == [digest] * 4
 
 
+async def test_a_plan_is_continued_behind_runs_of_other_histories_and_not_behind_others_of_its_own(
+    settings: MakeSettings, write_history: WriteHistory, tmp_path: Path, database: Database
+) -> None:
+    folder, theirs = tmp_path / "halfway", write_history(z1="pass")
+    write_revision(folder, "a1", None, "pass")
+    write_revision(folder, "b2", "a1", "op.execute('SELECT 1 / 0')")
+    async with client_of(settings(folder, allow_downgrade=True)) as client:
+        pinned = {"plan_digest": await digest_of(client)}
+        problem(await migrate(client, pinned), "migration-failed", 500)
+        async with client_of(settings(theirs, version_table="theirs")) as other:
+            assert (await migrate(other, {})).json()["outcome"] == "upgraded"
+        problem(await migrate(client, pinned), "migration-failed", 500)
+        # Somebody goes back and forth: the same is left to do, but not behind what the pinned run has done.
+        back = {"target": "base", "plan_digest": await digest_of(client, direction="downgrade", target="base")}
+        assert (await client.post("/downgrade", headers=APPLY, json=back)).status_code == 200
+        assert (await migrate(client, {"target": "a1"})).json()["outcome"] == "upgraded"
+        problem(await migrate(client, pinned), "plan-changed", 412)
+
+
 async def test_what_is_left_is_not_the_plan_any_more_once_a_file_was_edited(
     settings: MakeSettings, write_history: WriteHistory
 ) -> None:
@@ -246,6 +267,8 @@ def test_the_terminal_needs_the_pin_too(database: Database, write_history: Write
     assert (refused.returncode, "Only a reviewed plan is run here: " in refused.stderr) == (1, True)
     digest = json.loads(terminal(database, "plan", "--json", **chosen).stdout)["digest"]
     assert terminal(database, "migrate", "--plan", f'"{digest}"', **chosen).returncode == 0
+    # And still where nothing is left to do, however quickly that could be told.
+    assert terminal(database, "migrate", **chosen).returncode == 1
 
 
 # --- MIGRATION_MAX_LEVEL, and what a caller accepts
@@ -307,9 +330,53 @@ async def test_what_cannot_be_rendered_is_a_warning(settings: MakeSettings, writ
 
 async def test_a_plan_no_worse_than_allowed_is_run(settings: MakeSettings, write_history: WriteHistory) -> None:
     history = write_history(**DROPS)
+    async with client_of(settings(history, max_level="warning")) as client:
+        # With a1 before it nobody knows yet what b2 drops.
+        assert (await client.get("/plan", headers=READ)).json()["level"] != "danger"
+        assert (await migrate(client, {"target": "a1"})).json()["outcome"] == "upgraded"
     async with client_of(settings(history, max_level="danger")) as client:
+        assert (await client.get("/plan", headers=READ)).json()["level"] == "danger"
         assert (await migrate(client, {})).json()["outcome"] == "upgraded"
         assert (await migrate(client, {})).json()["outcome"] == "up_to_date"
+
+
+async def test_what_is_accepted_where_nothing_would_be_refused_is_on_record_too(
+    settings: MakeSettings, write_history: WriteHistory, database: Database
+) -> None:
+    async with client_of(settings(write_history(**DROPS))) as client:
+        await migrate(client, {"target": "a1"})
+        assert (await migrate(client, {"accept": ["ban-drop-column"]})).json()["outcome"] == "upgraded"
+    accepted = database.value("SELECT accepted FROM migration_endpoint.run WHERE target = 'heads'")
+    assert accepted == [{"revision": "b2", "rule": "ban-drop-column", "level": "danger"}]
+
+
+async def test_what_is_left_of_a_harmless_plan_is_judged_again_once_the_lock_is_held(
+    settings: MakeSettings, write_history: WriteHistory, database: Database
+) -> None:
+    async with client_of(settings(write_history(**DROPS), max_level="warning")) as client:
+        key = (await client.get("/status", headers=READ)).json()["lock"]["key"]
+        with database.connect() as held:
+            held.execute(f"SELECT pg_advisory_lock({key})".encode())
+            call = asyncio.create_task(migrate(client, {"lock_wait_s": 60}))
+            while not await asyncio.to_thread(lambda: database.is_waited_for):
+                assert not call.done()
+            # What a run that goes as far as a1 leaves behind meanwhile.
+            database.execute(
+                "CREATE TABLE a (id int, old int); CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY); "
+                "INSERT INTO alembic_version VALUES ('a1')"
+            )
+        problem(await call, "unsafe-plan", 409)
+    assert database.value("SELECT count(*) FROM pg_attribute WHERE attname = 'old'") == 1
+
+
+async def test_a_plan_that_was_judged_without_squawk_is_run_with_a_warning(
+    settings: MakeSettings, write_history: WriteHistory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    async with client_of(settings(write_history(**TWO), max_level="warning")) as client:
+        (warning,) = (await migrate(client, {})).json()["warnings"]
+    assert warning.startswith("squawk is not installed here, so the plan was judged by the built-in rules alone")
 
 
 def test_a_pipeline_sees_the_level_in_the_exit_code(database: Database, write_history: WriteHistory) -> None:

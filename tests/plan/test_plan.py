@@ -71,6 +71,7 @@ async def test_a_revision_that_asks_the_database_says_so_and_the_others_are_rend
         a1="op.execute('CREATE TABLE a (id int)')",
         asks="op.execute('SELECT 1')\nfor row in op.get_bind().execute(sa.text('SELECT 2')):\n    pass",
         silent="if op.get_bind().execute(sa.text('SELECT 3')):\n    op.execute('SELECT 4')",
+        counts="op.get_bind().execute(sa.text('SELECT 5')).scalar_one()",
         inspects="sa.inspect(op.get_bind()).get_table_names()",
         leaves="raise SystemExit(3)",
         z9="op.execute('CREATE TABLE z (id int)')",
@@ -81,9 +82,10 @@ async def test_a_revision_that_asks_the_database_says_so_and_the_others_are_rend
     assert of["asks"]["sql"] == "SELECT 1;\n\nSELECT 2;"
     assert of["asks"]["unrendered"] == "asks.py:14: it looks at what a statement returned"
     assert of["silent"]["unrendered"] == "silent.py:13: it looks at what a statement returned"
+    assert of["counts"]["unrendered"] == "counts.py:13: it looks at what a statement returned"
     assert of["inspects"]["unrendered"].startswith("inspects.py:13: No inspection system is available")
     assert of["leaves"]["unrendered"] == "leaves.py:13: SystemExit: 3"
-    for each in ("asks", "silent", "inspects", "leaves"):
+    for each in ("asks", "silent", "counts", "inspects", "leaves"):
         assert of[each]["transactional"] is None
         assert "not-rendered" in [finding["rule"] for finding in of[each]["findings"]]
 
@@ -101,11 +103,20 @@ op.execute("COMMENT ON TABLE \\"Say \\"\\"Hi\\"\\"\\" IS 'it''s; $1 ::not % a pa
     assert database.value('SELECT obj_description(to_regclass(\'"Say ""Hi"""\'))') == ("it's; $1 ::not % a parameter")
 
 
-async def test_a_password_in_a_revision_is_not_told(settings: MakeSettings, write_history: WriteHistory) -> None:
-    history = write_history(a1="""op.execute("CREATE ROLE reporter PASSWORD 'hunter2hunter2'")""")
-    plan = await plan_of(settings(history))
-    assert plan["pending"][0]["sql"] == "CREATE ROLE reporter PASSWORD '***';"
-    assert "hunter2" not in json.dumps(plan)
+async def test_a_password_in_a_revision_is_told_neither_in_its_sql_nor_in_what_is_said_against_it(
+    settings: MakeSettings, write_history: WriteHistory
+) -> None:
+    history = write_history(
+        a1="""op.execute("CREATE ROLE reporter PASSWORD 'hunter2hunter2'")
+with op.get_context().autocommit_block():
+    op.execute("VACUUM")
+    op.execute("CREATE ROLE writer")"""
+    )
+    (a1,) = (await plan_of(settings(history)))["pending"]
+    assert a1["sql"].startswith("CREATE ROLE reporter PASSWORD '***';")
+    (mixed,) = [each for each in a1["findings"] if each["rule"] == "mixed-transaction"]
+    assert "CREATE ROLE reporter PASSWORD '***'" in mixed["message"]
+    assert "hunter2" not in json.dumps(a1)
 
 
 def branching(folder: Path) -> Path:
@@ -240,14 +251,19 @@ async def test_the_digest_stays_the_same_and_so_do_the_bytes(
         async with client_of(configuration) as client:
             answers.append(await client.get("/plan", headers=READ))
             etag = answers[-1].headers["etag"]
-            unchanged = await client.get("/plan", headers=READ | {"If-None-Match": f'W/"x", {etag}'})
-            assert (unchanged.status_code, unchanged.content) == (304, b"")
-            assert unchanged.headers["etag"] == etag
+            for known in ([f'W/"x", {etag}'], ['"x"', etag], [f"W/{etag}"]):
+                headers = [*READ.items(), *(("If-None-Match", each) for each in known)]
+                unchanged = await client.get("/plan", headers=headers)
+                assert (unchanged.status_code, unchanged.content) == (304, b""), known
+                assert unchanged.headers["etag"] == etag
+            for unknown in ('"x"', "no list of ETags"):
+                whole = await client.get("/plan", headers=READ | {"If-None-Match": unknown})
+                assert whole.content == answers[-1].content
     assert answers[0].content == answers[1].content
 
 
 async def test_whatever_would_be_run_otherwise_has_another_digest(
-    settings: MakeSettings, write_history: WriteHistory, postgres: servers.Postgres
+    settings: MakeSettings, write_history: WriteHistory, postgres: servers.Postgres, tmp_path: Path
 ) -> None:
     revisions = {"a1": "pass", "b2": "pass", "c3": "pass"}
     history = write_history(**revisions)
@@ -258,12 +274,22 @@ async def test_whatever_would_be_run_otherwise_has_another_digest(
         (await plan_of(settings(history), target="b2"))["digest"],
         (await plan_of(settings(edited)))["digest"],
         (await plan_of(settings(longer)))["digest"],
+        (await plan_of(settings(longer), target="c3"))["digest"],
         (await plan_of(settings(history, version_table="versions")))["digest"],
     ]
     with postgres.database() as another:
         digests.append((await plan_of(settings(history, database_url=another.url)))["digest"])
+    # From elsewhere, though the same is pending.
+    branches = settings(branching(tmp_path / "branching"), version_table="branches")
+    digests.append((await plan_of(branches, target="x1"))["digest"])
+    async with client_of(branches) as client:
+        await client.post("/migrate", headers=APPLY, json={"target": "b1"})
+    digests.append((await plan_of(branches, target="x1"))["digest"])
     async with client_of(settings(history)) as client:
         await client.post("/migrate", headers=APPLY, json={"target": "a1"})
+    # In the other direction, though nothing is pending in either.
+    digests.append((await plan_of(settings(history), target="a1"))["digest"])
+    digests.append((await plan_of(settings(history), target="a1", direction="downgrade"))["digest"])
     digests.append((await plan_of(settings(history)))["digest"])
     digests.append((await plan_of(settings(history), target="base", direction="downgrade"))["digest"])
     assert len(set(digests)) == len(digests)

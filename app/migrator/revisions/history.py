@@ -30,7 +30,7 @@ class Rendered:
 
     revision: str
     sql: str
-    """Without the BEGIN and COMMIT around it, and without its version's row."""
+    """Without the BEGIN and COMMIT around it, without its version's row, and without passwords."""
     transactional: bool | None
     """Whether all of it is in one transaction; None where only running it can tell."""
     unrendered: str | None

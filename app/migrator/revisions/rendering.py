@@ -6,7 +6,6 @@ cannot be rendered to its end, which is said of it rather than failing the other
 
 import io
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from app.lint import statements
 from app.migrator import cause
 from app.migrator.revisions import env_py
 from app.migrator.revisions.history import History, Rendered
+from app.redaction import redacted_sql
 from app.report import Direction
 
 _PATIENCE_S = 5
@@ -51,18 +51,16 @@ def _render(history: History, current: tuple[str, ...], steps: list[RevisionStep
     output = io.StringIO()
 
     def each_by_itself(_: tuple[str, ...], context: MigrationContext) -> Iterator[RevisionStep]:
-        blocks = _autocommit_blocks(context)
         _hand_out_no_results(context)
         for step in steps:
             writer = _Writer(step.migration_fn, output)
             step.migration_fn = writer.write
-            blocks.clear()
             yield step
             file = history.file(step.revision.revision)
             history.rendered[step.revision.revision, direction] = Rendered(
                 revision=step.revision.revision,
-                sql=writer.sql,
-                transactional=_is_transactional(writer, blocks),
+                sql=redacted_sql(writer.sql),  # here, since what is said against it quotes it
+                transactional=_is_transactional(writer),
                 unrendered=None if writer.error is None else _why(writer.error, file),
             )
 
@@ -89,23 +87,10 @@ def _render(history: History, current: tuple[str, ...], steps: list[RevisionStep
     )
 
 
-def _is_transactional(writer: "_Writer", blocks: list[str]) -> bool | None:
-    if blocks or statements.controls_transactions(writer.sql):
+def _is_transactional(writer: "_Writer") -> bool | None:
+    if statements.controls_transactions(writer.sql):  # as around an autocommit block, where Alembic writes COMMIT
         return False
     return True if writer.error is None else None
-
-
-def _autocommit_blocks(context: MigrationContext) -> list[str]:
-    """A list to which each autocommit block that a revision enters adds itself."""
-    entered: list[str] = []
-    theirs = context.autocommit_block
-
-    def noticed() -> AbstractContextManager[None]:
-        entered.append("autocommit_block")
-        return theirs()
-
-    context.autocommit_block = noticed  # type: ignore[assignment, method-assign]  # Alembic tells nobody
-    return entered
 
 
 def _hand_out_no_results(context: MigrationContext) -> None:
