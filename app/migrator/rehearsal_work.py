@@ -76,12 +76,14 @@ class RehearsalWork(Work):
 
         Raises:
             CannotBeRehearsed: It wanted what cannot be taken back, and has passed over the refusal.
-            asyncpg.PostgresError: It has left rows that violate a deferred constraint.
+            asyncpg.PostgresError: It has left rows that violate a constraint that was deferred.
         """
         self._stage.insist()
-        ((deferred,),) = self._ask(rehearsing.DEFERRED)[-1].rows
-        if deferred is not None:  # its COMMIT would check them, and the next revision may not find them unchecked
-            self._ask(f"SET CONSTRAINTS {deferred} IMMEDIATE; SET CONSTRAINTS {deferred} DEFERRED")
+        ((deferrable, deferred),) = self._ask(rehearsing.DEFERRABLE)[-1].rows
+        if deferrable is not None:  # its COMMIT would check them, and the next revision may not find them unchecked
+            self._ask(f"SET CONSTRAINTS {deferrable} IMMEDIATE")
+        if deferred is not None:
+            self._ask(f"SET CONSTRAINTS {deferred} DEFERRED")
         duration_ms = self._elapsed_ms()
         footprint = self._fence.footprint
         told, written, rewritten = self._ask(
