@@ -297,6 +297,21 @@ async def test_constraints_that_the_role_cannot_reach_keep_nobody_from_rehearsin
     assert (answer.status_code, answer.json().get("outcome")) == (200, "passed"), answer.text
 
 
+async def test_a_role_that_may_make_no_temporary_table_learns_what_to_grant(
+    settings: MakeSettings, write_history: WriteHistory, database: Database, role: Database
+) -> None:
+    database.execute(f'REVOKE TEMPORARY ON DATABASE "{database.address.database}" FROM PUBLIC')
+    history = write_history(a1=CREATE_A)
+    answer = await rehearse(settings(history, database_url=role.url))
+    told = answer.json()
+    assert (answer.status_code, told["type"].partition("#")[2]) == (503, "permission-denied"), answer.text
+    assert (told["sqlstate"], names(told["remaining"])) == ("42501", ["a1"])
+    assert "temporary tables" in told["detail"]
+    assert "GRANT TEMPORARY ON DATABASE" in told["hint"]
+    database.execute(f'GRANT TEMPORARY ON DATABASE "{database.address.database}" TO {role.address.username}')
+    assert (await rehearse(settings(history, database_url=role.url))).json()["outcome"] == "passed"
+
+
 async def test_a_new_value_of_an_enum_cannot_be_used_in_the_same_rehearsal(
     settings: MakeSettings, write_history: WriteHistory, database: Database
 ) -> None:
