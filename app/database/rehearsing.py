@@ -28,12 +28,17 @@ _NEVER_COMMITS = (
 _COMMITS = "It commits, or checks all deferred constraints, by itself."
 _ENDS = "It ends its transaction by itself ({what})."
 
-DEFERRED = (
-    "SELECT string_agg(format('%I.%I', n.nspname, c.conname), ', ') "
+DEFERRABLE = (
+    "SELECT string_agg(name, ', '), string_agg(name, ', ') FILTER (WHERE is_deferred) FROM ("
+    "SELECT format('%I.%I', n.nspname, c.conname), bool_or(c.condeferred) AND bool_and(c.condeferrable) "
     "FROM pg_constraint c JOIN pg_namespace n ON n.oid = c.connamespace "
-    f"WHERE c.condeferred AND c.conname <> '{_NEVER}' AND c.conparentid = 0"
+    f"WHERE c.conname <> '{_NEVER}' AND c.conparentid = 0 "
+    "AND has_schema_privilege(n.oid, 'USAGE') AND NOT pg_is_other_temp_schema(n.oid) "
+    "GROUP BY 1 HAVING bool_or(c.condeferrable)) AS named(name, is_deferred)"
 )
-"""Names the constraints that a COMMIT would check, but for the one that it must fail by."""
+"""Names the constraints that a COMMIT may check, but for the one that it must fail by; and which of them each
+transaction begins by deferring. By names, as SET CONSTRAINTS has it, which several tables' constraints may share: with
+one that is not deferrable among them it would fail."""
 
 
 class CannotBeRehearsed(Exception):  # noqa: N818 – a fact, as everywhere here

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NoReturn
 
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.util import await_only
 
@@ -11,11 +12,16 @@ from app.database.connection import Connection
 from app.database.footprint import REWRITTEN
 from app.database.rehearsing import Stage
 from app.database.simple_query import ResultSet
+from app.errors import PermissionDenied
 from app.migrator import cause
 from app.migrator.work import Apply, Work
 from app.report import Event, RehearsedStep, Revision, Rewritten, TableLock
 
-_UNSAFE_NEW_VALUE = "55P04"
+_UNSAFE_NEW_VALUE, _INSUFFICIENT_PRIVILEGE = "55P04", "42501"
+_GRANT = (
+    "A rehearsal makes a temporary table, by which PostgreSQL itself refuses to commit it. Use the role that owns the "
+    "database, or grant what is missing: `GRANT TEMPORARY ON DATABASE <database> TO <role>`."
+)
 
 
 class RehearsalWork(Work):
@@ -44,7 +50,7 @@ class RehearsalWork(Work):
 
     async def _goes_through(self, opened: AsyncConnection, apply: Apply) -> None:
         try:
-            await rehearsing.begin(opened, self._stage)
+            await self._sets_the_stage(opened)
             await opened.run_sync(apply, self)
         except Exception as error:
             if self.steps and cause.sqlstate(error) == _UNSAFE_NEW_VALUE:
@@ -56,6 +62,15 @@ class RehearsalWork(Work):
         finally:
             self._stage.is_set = False
             await opened.rollback()
+
+    async def _sets_the_stage(self, opened: AsyncConnection) -> None:
+        try:
+            await rehearsing.begin(opened, self._stage)
+        except DBAPIError as error:
+            if cause.sqlstate(error) != _INSUFFICIENT_PRIVILEGE:
+                raise
+            words = f"{cause.message(error)}."
+            raise PermissionDenied(words, hint=_GRANT, sqlstate=_INSUFFICIENT_PRIVILEGE) from error
 
     def begins(self, revision: Revision) -> None:
         """A revision is about to run.
@@ -76,12 +91,14 @@ class RehearsalWork(Work):
 
         Raises:
             CannotBeRehearsed: It wanted what cannot be taken back, and has passed over the refusal.
-            asyncpg.PostgresError: It has left rows that violate a deferred constraint.
+            asyncpg.PostgresError: It has left rows that violate a constraint that was deferred.
         """
         self._stage.insist()
-        ((deferred,),) = self._ask(rehearsing.DEFERRED)[-1].rows
-        if deferred is not None:  # its COMMIT would check them, and the next revision may not find them unchecked
-            self._ask(f"SET CONSTRAINTS {deferred} IMMEDIATE; SET CONSTRAINTS {deferred} DEFERRED")
+        ((deferrable, deferred),) = self._ask(rehearsing.DEFERRABLE)[-1].rows
+        if deferrable is not None:  # its COMMIT would check them, and the next revision may not find them unchecked
+            self._ask(f"SET CONSTRAINTS {deferrable} IMMEDIATE")
+        if deferred is not None:
+            self._ask(f"SET CONSTRAINTS {deferred} DEFERRED")
         duration_ms = self._elapsed_ms()
         footprint = self._fence.footprint
         told, written, rewritten = self._ask(

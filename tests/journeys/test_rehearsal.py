@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
@@ -76,6 +76,15 @@ async def test_a_rehearsal_tells_locks_rows_and_what_is_written_anew(
     assert dump(database) == before
     assert database.value("SELECT to_regclass('alembic_version')") is None
     assert database.value("SELECT count(*) FROM pg_namespace WHERE nspname = 'migration_endpoint'") == 0
+
+
+@pytest.fixture
+def role(database: Database) -> Iterator[Database]:
+    """The fresh database for a role that may create tables in its schema `public`, and owns nothing."""
+    with database.server.role() as (name, password):
+        database.execute(f"GRANT CREATE ON SCHEMA public TO {name}")
+        yield database.as_role(name, password)
+        database.execute(f"DROP OWNED BY {name}")
 
 
 STOPPED = "stopped"
@@ -259,6 +268,57 @@ async def test_a_deferred_constraint_is_checked_where_a_run_would_commit(
     told = (await rehearse(settings(history))).json()
     assert names(told["steps"]) == ["a1", "b2", "c3"]
     assert told["problem"]["sqlstate"] == "23503"
+
+
+async def test_a_constraint_that_a_revision_defers_is_checked_at_its_end_and_deferred_no_longer(
+    settings: MakeSettings, write_history: WriteHistory, database: Database
+) -> None:
+    database.execute(f"{WITH_ROWS}; CREATE TABLE b (a int REFERENCES a DEFERRABLE INITIALLY IMMEDIATE)")
+    late = "op.execute('INSERT INTO b VALUES (2000)')\nop.execute('INSERT INTO a VALUES (2000, 1)')"
+    defers = "op.execute('SET CONSTRAINTS ALL DEFERRED')\n"
+    told = (
+        await rehearse(settings(write_history(a1=defers + late, b2="op.execute('INSERT INTO b VALUES (0)')")))
+    ).json()
+    assert (names(told["steps"]), told["problem"]["sqlstate"]) == (["a1", "b2"], "23503")
+    assert told["problem"]["where"] is not None  # by its own statement, as in a transaction of its own
+    told = (
+        await rehearse(settings(write_history(a1=defers + "op.execute('INSERT INTO b VALUES (0)')", b2="pass")))
+    ).json()
+    assert (names(told["steps"]), told["problem"]["sqlstate"]) == (["a1"], "23503")
+
+
+async def test_a_constraint_that_shares_its_name_with_one_that_cannot_wait_keeps_nobody_from_rehearsing(
+    settings: MakeSettings, write_history: WriteHistory, database: Database
+) -> None:
+    database.execute(
+        f"{WITH_ROWS}; CREATE TABLE b (a int CONSTRAINT same REFERENCES a DEFERRABLE INITIALLY DEFERRED); "
+        "CREATE TABLE d (a int CONSTRAINT same REFERENCES a)"
+    )
+    told = (await rehearse(settings(write_history(a1=CREATE_C, b2="op.execute('INSERT INTO b VALUES (0)')")))).json()
+    assert (names(told["steps"]), told["problem"]["sqlstate"]) == (["a1", "b2"], "23503")
+
+
+async def test_constraints_that_the_role_cannot_reach_keep_nobody_from_rehearsing(
+    settings: MakeSettings, write_history: WriteHistory, database: Database, role: Database
+) -> None:
+    database.execute("CREATE SCHEMA closed; CREATE TABLE closed.a (id int PRIMARY KEY DEFERRABLE INITIALLY DEFERRED)")
+    answer = await rehearse(settings(write_history(a1=CREATE_A), database_url=role.url))
+    assert (answer.status_code, answer.json().get("outcome")) == (200, "passed"), answer.text
+
+
+async def test_a_role_that_may_make_no_temporary_table_learns_what_to_grant(
+    settings: MakeSettings, write_history: WriteHistory, database: Database, role: Database
+) -> None:
+    database.execute(f'REVOKE TEMPORARY ON DATABASE "{database.address.database}" FROM PUBLIC')
+    history = write_history(a1=CREATE_A)
+    answer = await rehearse(settings(history, database_url=role.url))
+    told = answer.json()
+    assert (answer.status_code, told["type"].partition("#")[2]) == (503, "permission-denied"), answer.text
+    assert (told["sqlstate"], names(told["remaining"])) == ("42501", ["a1"])
+    assert "temporary tables" in told["detail"]
+    assert "GRANT TEMPORARY ON DATABASE" in told["hint"]
+    database.execute(f'GRANT TEMPORARY ON DATABASE "{database.address.database}" TO {role.address.username}')
+    assert (await rehearse(settings(history, database_url=role.url))).json()["outcome"] == "passed"
 
 
 async def test_a_new_value_of_an_enum_cannot_be_used_in_the_same_rehearsal(
