@@ -231,6 +231,14 @@ async def test_the_transactions_of_one_revision_are_told_together(
     assert (locks(steps["b2"]), steps["b2"]["rewrote"]) == ([("b", "AccessExclusiveLock")], [])
 
 
+async def test_a_temporary_table_of_an_earlier_revision_is_not_told(
+    write_history: WriteHistory, settings: MakeSettings
+) -> None:
+    history = write_history(a1="op.execute('CREATE TEMP TABLE t AS SELECT 1 AS one')", b2="op.execute('TRUNCATE t')")
+    step = (await applied(settings(history)))["b2"]
+    assert (locks(step), step["rewrote"]) == ([], [])
+
+
 async def test_a_revision_that_is_tried_again_tells_of_the_try_that_was_committed(
     write_history: WriteHistory, settings: MakeSettings, database: Database
 ) -> None:

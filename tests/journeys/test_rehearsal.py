@@ -1,5 +1,6 @@
 """A rehearsal tells what a run would do, and leaves nothing behind, whatever the revisions try."""
 
+import asyncio
 import signal
 import threading
 from collections.abc import Callable
@@ -95,6 +96,8 @@ PASSED = "passed"
         ("op.get_bind().rollback()\nop.execute('CREATE TABLE x ()')", STOPPED),
         ("try:\n    op.get_bind().commit()\nexcept BaseException:\n    pass", STOPPED),
         ("try:\n    op.execute('COMMIT')\nexcept Exception:\n    pass\nop.execute('CREATE TABLE x ()')", STOPPED),
+        # A sequence would keep what it gives out.
+        ("try:\n    op.execute('COMMIT')\nexcept Exception:\n    pass\nop.execute('SELECT nextval($$s$$)')", STOPPED),
         ("with op.get_bind().engine.begin() as other:\n    other.execute(sa.text('CREATE TABLE x ()'))", STOPPED),
         (
             (
@@ -140,7 +143,7 @@ async def test_a_revision_that_tries_to_commit_leaves_nothing(
 ) -> None:
     database.execute(
         "CREATE PROCEDURE commits() LANGUAGE plpgsql AS $$ BEGIN CREATE TABLE x (); COMMIT; END $$; "
-        "CREATE TABLE before (id int)"
+        "CREATE TABLE before (id int); CREATE SEQUENCE s"
     )
     before = dump(database)
     history = write_history(a1=CREATE_A, b2=f"op.execute('DROP TABLE before')\n{body}", c3=CREATE_C)
@@ -194,12 +197,13 @@ async def test_postgresql_itself_refuses_a_commit_that_nobody_has_seen_coming(
     assert (answer.json()["outcome"], answer.json()["stopped_at"]) == ("incomplete", "b2")
 
 
+@pytest.mark.parametrize("sql", ["ROLLBACK; CREATE TABLE x ()", "ROLLBACK"])
 async def test_behind_a_rollback_that_nobody_has_seen_coming_nothing_can_be_written(
-    settings: MakeSettings, write_history: WriteHistory, database: Database, monkeypatch: pytest.MonkeyPatch
+    sql: str, settings: MakeSettings, write_history: WriteHistory, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(statements, "controls_transactions", lambda _: None)
     before = dump(database)
-    history = write_history(a1=CREATE_A, b2="op.execute('ROLLBACK; CREATE TABLE x ()')", c3=CREATE_C)
+    history = write_history(a1=CREATE_A, b2=f"op.execute('{sql}')", c3=CREATE_C)
     answer = await rehearse(settings(history))
     assert dump(database) == before
     assert answer.status_code == 200, answer.text
@@ -209,6 +213,7 @@ async def test_behind_a_rollback_that_nobody_has_seen_coming_nothing_can_be_writ
 @pytest.mark.parametrize(
     "follows",
     [
+        "",
         "op.execute('CREATE TABLE x ()')",
         "op.get_bind().execute(sa.text('INSERT INTO before VALUES (:id)'), {'id': 1})",
         "op.get_bind().execute(sa.text('INSERT INTO before VALUES (:id)'), [{'id': 1}, {'id': 2}])",
@@ -310,6 +315,22 @@ async def test_after_runs_the_record_of_them_is_left_as_it_was(
     assert (await rehearse(chosen, {"target": "a1"})).json()["steps"] == []
     assert (await rehearse(chosen, {"target": "z9"})).status_code == 422
     assert dump(database) == before
+
+
+@pytest.mark.parametrize(("head", "left"), [("a1", ["b2"]), ("b2", [])])
+async def test_what_somebody_applied_while_the_lock_was_waited_for_is_not_rehearsed(
+    head: str, left: list[str], settings: MakeSettings, write_history: WriteHistory, database: Database
+) -> None:
+    async with client_of(settings(write_history(a1=CREATE_A, b2=CREATE_C))) as client:
+        key = (await client.get("/status", headers=READ)).json()["lock"]["key"]
+        with database.connect() as held:
+            held.execute(f"SELECT pg_advisory_lock({key})".encode())
+            call = asyncio.create_task(client.post("/rehearse", headers=APPLY, json={"lock_wait_s": 60}))
+            while not await asyncio.to_thread(lambda: database.is_waited_for):
+                assert not call.done()
+            database.execute(f"CREATE TABLE alembic_version AS SELECT varchar(32) '{head}' AS version_num")
+        told = (await call).json()
+    assert (told["outcome"], told["from"], names(told["steps"])) == ("passed", [head], left)
 
 
 @pytest.mark.parametrize("name", ["production", "Production"])
