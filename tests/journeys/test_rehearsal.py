@@ -275,6 +275,9 @@ async def test_a_new_value_of_an_enum_cannot_be_used_in_the_same_rehearsal(
     )
     told = (await rehearse(settings(history))).json()
     assert (told["outcome"], told["stopped_at"]) == ("incomplete", "b2")
+    # Within one revision it cannot be used in a run either.
+    history = write_history(a1="op.execute(\"ALTER TYPE mood ADD VALUE 'new'; SELECT 'new'::mood\")")
+    assert (await rehearse(settings(history))).json()["problem"]["sqlstate"] == "55P04"
 
 
 async def test_a_table_that_is_locked_is_given_up_soon_and_its_blockers_are_named(
@@ -346,6 +349,7 @@ async def test_production_is_spared_unless_it_is_told_otherwise(
     assert (answer.status_code, answer.json()["type"].partition("#")[2]) == (409, "rehearsal-not-allowed")
     allowed = await rehearse(settings(history, environment=name, rehearse_in="production"))
     assert allowed.status_code == 200, allowed.text
+    assert database.execute("SELECT outcome FROM migration_endpoint.run") == [("upgraded",)]
 
 
 def test_a_rehearsal_holds_the_lock_and_a_killed_one_leaves_nothing(
