@@ -160,7 +160,6 @@ class _Cursor(working.Cursor):
         except Exception as error:
             self._see_what_failed(error)
             raise
-        self._insist_on("")
 
     async def _executemany(self, operation: str, seq_of_parameters: Sequence[Any]) -> None:
         self._insist_on(operation)

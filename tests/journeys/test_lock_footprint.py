@@ -231,6 +231,14 @@ async def test_the_transactions_of_one_revision_are_told_together(
     assert (locks(steps["b2"]), steps["b2"]["rewrote"]) == ([("b", "AccessExclusiveLock")], [])
 
 
+async def test_a_temporary_table_of_an_earlier_revision_is_not_told(
+    write_history: WriteHistory, settings: MakeSettings
+) -> None:
+    history = write_history(a1="op.execute('CREATE TEMP TABLE t AS SELECT 1 AS one')", b2="op.execute('TRUNCATE t')")
+    step = (await applied(settings(history)))["b2"]
+    assert (locks(step), step["rewrote"]) == ([], [])
+
+
 async def test_a_revision_that_is_tried_again_tells_of_the_try_that_was_committed(
     write_history: WriteHistory, settings: MakeSettings, database: Database
 ) -> None:
@@ -270,11 +278,11 @@ async def test_without_a_ledger_the_answer_tells_it_all_the_same(
     database.execute('CREATE TABLE a (id int); ALTER TABLE a RENAME TO "A"')
     with database.server.role() as (name, password):
         database.execute(f'GRANT CREATE ON SCHEMA public TO {name}; ALTER TABLE "A" OWNER TO {name}')
-        history = write_history(a1="op.execute('ALTER TABLE \"A\" ADD COLUMN n int')")
+        history = write_history(a1="op.execute('ALTER TABLE \"A\" ADD COLUMN n int')", b2="pass")
         async with client_of(settings(history, database_url=database.as_role(name, password).url)) as client:
             answer = (await client.post("/migrate", headers=APPLY)).json()
         assert any("not on record" in warning for warning in answer["warnings"]), answer
-        assert locks(answer["applied"][0]) == [('"A"', "AccessExclusiveLock")]
+        assert [locks(step) for step in answer["applied"]] == [[('"A"', "AccessExclusiveLock")], []]
         database.execute(f"DROP OWNED BY {name}")
 
 

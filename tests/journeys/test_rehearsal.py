@@ -1,5 +1,6 @@
 """A rehearsal tells what a run would do, and leaves nothing behind, whatever the revisions try."""
 
+import asyncio
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -104,6 +105,8 @@ PASSED = "passed"
         ("op.get_bind().rollback()\nop.execute('CREATE TABLE x ()')", STOPPED),
         ("try:\n    op.get_bind().commit()\nexcept BaseException:\n    pass", STOPPED),
         ("try:\n    op.execute('COMMIT')\nexcept Exception:\n    pass\nop.execute('CREATE TABLE x ()')", STOPPED),
+        # A sequence would keep what it gives out.
+        ("try:\n    op.execute('COMMIT')\nexcept Exception:\n    pass\nop.execute('SELECT nextval($$s$$)')", STOPPED),
         ("with op.get_bind().engine.begin() as other:\n    other.execute(sa.text('CREATE TABLE x ()'))", STOPPED),
         (
             (
@@ -149,7 +152,7 @@ async def test_a_revision_that_tries_to_commit_leaves_nothing(
 ) -> None:
     database.execute(
         "CREATE PROCEDURE commits() LANGUAGE plpgsql AS $$ BEGIN CREATE TABLE x (); COMMIT; END $$; "
-        "CREATE TABLE before (id int)"
+        "CREATE TABLE before (id int); CREATE SEQUENCE s"
     )
     before = dump(database)
     history = write_history(a1=CREATE_A, b2=f"op.execute('DROP TABLE before')\n{body}", c3=CREATE_C)
@@ -203,12 +206,13 @@ async def test_postgresql_itself_refuses_a_commit_that_nobody_has_seen_coming(
     assert (answer.json()["outcome"], answer.json()["stopped_at"]) == ("incomplete", "b2")
 
 
+@pytest.mark.parametrize("sql", ["ROLLBACK; CREATE TABLE x ()", "ROLLBACK"])
 async def test_behind_a_rollback_that_nobody_has_seen_coming_nothing_can_be_written(
-    settings: MakeSettings, write_history: WriteHistory, database: Database, monkeypatch: pytest.MonkeyPatch
+    sql: str, settings: MakeSettings, write_history: WriteHistory, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(statements, "controls_transactions", lambda _: None)
     before = dump(database)
-    history = write_history(a1=CREATE_A, b2="op.execute('ROLLBACK; CREATE TABLE x ()')", c3=CREATE_C)
+    history = write_history(a1=CREATE_A, b2=f"op.execute('{sql}')", c3=CREATE_C)
     answer = await rehearse(settings(history))
     assert dump(database) == before
     assert answer.status_code == 200, answer.text
@@ -218,6 +222,7 @@ async def test_behind_a_rollback_that_nobody_has_seen_coming_nothing_can_be_writ
 @pytest.mark.parametrize(
     "follows",
     [
+        "",
         "op.execute('CREATE TABLE x ()')",
         "op.get_bind().execute(sa.text('INSERT INTO before VALUES (:id)'), {'id': 1})",
         "op.get_bind().execute(sa.text('INSERT INTO before VALUES (:id)'), [{'id': 1}, {'id': 2}])",
@@ -330,6 +335,9 @@ async def test_a_new_value_of_an_enum_cannot_be_used_in_the_same_rehearsal(
     )
     told = (await rehearse(settings(history))).json()
     assert (told["outcome"], told["stopped_at"]) == ("incomplete", "b2")
+    # Within one revision it cannot be used in a run either.
+    history = write_history(a1="op.execute(\"ALTER TYPE mood ADD VALUE 'new'; SELECT 'new'::mood\")")
+    assert (await rehearse(settings(history))).json()["problem"]["sqlstate"] == "55P04"
 
 
 async def test_a_table_that_is_locked_is_given_up_soon_and_its_blockers_are_named(
@@ -372,6 +380,22 @@ async def test_after_runs_the_record_of_them_is_left_as_it_was(
     assert dump(database) == before
 
 
+@pytest.mark.parametrize(("head", "left"), [("a1", ["b2"]), ("b2", [])])
+async def test_what_somebody_applied_while_the_lock_was_waited_for_is_not_rehearsed(
+    head: str, left: list[str], settings: MakeSettings, write_history: WriteHistory, database: Database
+) -> None:
+    async with client_of(settings(write_history(a1=CREATE_A, b2=CREATE_C))) as client:
+        key = (await client.get("/status", headers=READ)).json()["lock"]["key"]
+        with database.connect() as held:
+            held.execute(f"SELECT pg_advisory_lock({key})".encode())
+            call = asyncio.create_task(client.post("/rehearse", headers=APPLY, json={"lock_wait_s": 60}))
+            while not await asyncio.to_thread(lambda: database.is_waited_for):
+                assert not call.done()
+            database.execute(f"CREATE TABLE alembic_version AS SELECT varchar(32) '{head}' AS version_num")
+        told = (await call).json()
+    assert (told["outcome"], told["from"], names(told["steps"])) == ("passed", [head], left)
+
+
 @pytest.mark.parametrize("name", ["production", "Production"])
 async def test_production_is_spared_unless_it_is_told_otherwise(
     name: str, settings: MakeSettings, write_history: WriteHistory, database: Database
@@ -385,6 +409,7 @@ async def test_production_is_spared_unless_it_is_told_otherwise(
     assert (answer.status_code, answer.json()["type"].partition("#")[2]) == (409, "rehearsal-not-allowed")
     allowed = await rehearse(settings(history, environment=name, rehearse_in="production"))
     assert allowed.status_code == 200, allowed.text
+    assert database.execute("SELECT outcome FROM migration_endpoint.run") == [("upgraded",)]
 
 
 def test_a_rehearsal_holds_the_lock_and_a_killed_one_leaves_nothing(

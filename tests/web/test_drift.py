@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from app.database import lock, tables
+from app.database.literals import literal
 from tests import servers
 from tests.conftest import MakeSettings, WriteHistory, client_of
 from tests.servers import APPLY, READ, Database
@@ -128,6 +129,7 @@ async def test_a_fingerprint_that_cannot_be_taken_changes_nothing_of_the_run(
         assert (run["outcome"], run["to"]) == ("upgraded", ["b2"])
         (warning,) = run["warnings"]
         assert warning.startswith("No fingerprint of the schema was taken, so drift is not known until the next run: ")
+        assert ("lock timeout" in warning) == (time_budget is None), "within a budget there is no time to wait for it"
         recorded = (await client.get(f"/runs/{run['run_id']}", headers=READ)).json()
         assert (recorded["outcome"], recorded["to"]) == ("upgraded", ["b2"])
         # The one of the earlier run must not pass for this one's.
@@ -151,6 +153,22 @@ async def test_a_run_that_failed_halfway_leaves_nothing_to_compare_with(
         # One that changed nothing changes nothing here.
         database.execute("DELETE FROM migration_endpoint.step WHERE revision = 'b2'; DROP VIEW b")
         assert (await looked(client))[0]["differs"] is False
+
+
+@pytest.mark.parametrize("error", [None, '{"rolled_back": false}'])
+async def test_after_a_run_that_may_have_left_something_drift_is_not_known(
+    settings: MakeSettings, write_history: WriteHistory, database: Database, error: str | None
+) -> None:
+    async with client_of(settings(write_history(**TABLE))) as client:
+        await migrated(client)
+        outcome = "failed" if error else "abandoned"
+        database.execute(
+            "INSERT INTO migration_endpoint.run (id, version_table, outcome, error) VALUES "
+            f"(gen_random_uuid(), 'theirs.alembic_version', '{outcome}', {literal(error)})"
+        )
+        assert (await looked(client))[0]["differs"] is False, "another history's runs are not ours"
+        database.execute("UPDATE migration_endpoint.run SET version_table = 'public.alembic_version'")
+        assert (await looked(client))[0]["differs"] is None
 
 
 async def test_a_run_under_way_may_be_what_differs(
