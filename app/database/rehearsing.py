@@ -1,11 +1,14 @@
 """The connection that a rehearsal runs on: one transaction, which can be rolled back and in no way committed.
 
-Three things see to that, each by itself. Here whatever would end the transaction, or go around it, is refused before
-it is sent. A unique constraint that fails once it is checked, and is checked at a COMMIT, has PostgreSQL refuse each
-COMMIT. And where the session is ours alone it is read-only but for this transaction, so that nothing can be written
-behind a ROLLBACK that came in the same string. Behind a pooler that would be left to a stranger.
+Here whatever would end the transaction, or go around it, is refused before it is sent. Should that overlook something,
+a unique constraint that fails once it is checked, and is checked at a COMMIT, has PostgreSQL refuse each COMMIT. What
+comes behind a ROLLBACK in the same string finds a session that is read-only but for this transaction; behind a pooler,
+where that would be left to a stranger, PostgreSQL is asked of each statement whether it is one, and gets it alone.
 
-Sources: PostgreSQL manual, "CREATE TABLE" (DEFERRABLE), "SET TRANSACTION" (default_transaction_read_only).
+Out of reach is what a revision sends by the driver itself, past SQLAlchemy: a ROLLBACK in it is seen only afterwards.
+
+Sources: PostgreSQL manual, "CREATE TABLE" (DEFERRABLE), "SET TRANSACTION" (default_transaction_read_only), "Message
+Flow" (a string of several statements is read as a whole before it is run; Parse takes one statement).
 """
 
 from collections.abc import Callable, Sequence
@@ -13,20 +16,27 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 from uuid import UUID
 
+import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.database import connection, working
 from app.database.fence import Fence
+from app.database.simple_query import ResultSet
 from app.database.url import Database
 from app.lint import statements
 
 _NEVER = "migration_endpoint_rehearsal_never_commits"
+_TWICE = f"{_NEVER}_twice"
 _NEVER_COMMITS = (
-    f"CREATE TEMP TABLE {_NEVER}_twice (id int, CONSTRAINT {_NEVER} UNIQUE (id) DEFERRABLE INITIALLY DEFERRED) "
-    f"ON COMMIT DROP; INSERT INTO {_NEVER}_twice VALUES (1), (1)"
+    f"CREATE TEMP TABLE {_TWICE} (id int, CONSTRAINT {_NEVER} UNIQUE (id) DEFERRABLE INITIALLY DEFERRED) "
+    f"ON COMMIT DROP; INSERT INTO {_TWICE} VALUES (1), (1)"
 )
 _COMMITS = "It commits, or checks all deferred constraints, by itself."
 _ENDS = "It ends its transaction by itself ({what})."
+_READS_OTHERWISE = "PostgreSQL reads its SQL in another way than is looked at here{why}."
+
+IS_THE_SAME = f"SELECT to_regclass('pg_temp.{_TWICE}') IS NOT NULL"
+"""Tells whether the transaction is still the one that a rehearsal began, rather than another that a revision did."""
 
 DEFERRABLE = (
     "SELECT string_agg(name, ', '), string_agg(name, ', ') FILTER (WHERE is_deferred) FROM ("
@@ -52,6 +62,8 @@ class Stage:
     is_set: bool = False
     refused: str | None = None
     """Why a revision cannot be rehearsed, however it took that."""
+    is_lost: bool = False
+    """The transaction has ended unseen, and what came behind it may have been left."""
     _has_begun: bool = False
 
     def refuse(self, reason: str) -> NoReturn:
@@ -62,6 +74,15 @@ class Stage:
         """
         self.refused = self.refused or reason
         raise CannotBeRehearsed(self.refused)
+
+    def loses_its_transaction(self) -> NoReturn:
+        """Notice that the transaction has ended.
+
+        Raises:
+            CannotBeRehearsed: always.
+        """
+        self.is_lost = True
+        self.refuse(_ENDS.format(what="in a way that was seen too late to say which"))
 
     def insist(self) -> None:
         """See that nothing was refused that a revision has passed over.
@@ -134,6 +155,41 @@ class _Connection(working.Connection):
     def begin_words(self) -> str:
         return super().begin_words + " READ WRITE" * self.stage.is_set
 
+    def insist(self) -> None:
+        """See that the transaction is open, that nothing was refused, and that SQL is read as `statements` does.
+
+        Raises:
+            CannotBeRehearsed: It is not so.
+        """
+        opened = self._connection
+        if self.has_lost_its_transaction():
+            self.stage.loses_its_transaction()
+        self.stage.insist()
+        # PostgreSQL reports each change of it; a pooler that kept that to itself has each statement sent alone.
+        if not opened.is_closed() and getattr(opened.get_settings(), "standard_conforming_strings", "on") != "on":
+            self.stage.refuse(_READS_OTHERWISE.format(why=" while standard_conforming_strings is off"))
+
+    async def sent(self, operation: str) -> list[ResultSet]:
+        if self._fence.session_is_ours or not self.stage.is_set:
+            return await super().sent(operation)
+        results: list[ResultSet] = []
+        for statement in statements.split(operation):
+            if statement.tokens:
+                await self._insist_on_one(statement.text)
+                results += await super().sent(statement.text)
+                self.insist()
+        return results
+
+    async def _insist_on_one(self, statement: str) -> None:
+        """See that PostgreSQL too takes it for one statement: it prepares no more than that."""
+        try:
+            await self._connection.prepare(statement, name="")
+        except asyncpg.PostgresSyntaxError as error:
+            # It has been read without an error, then; only the message, in the server's language, would say it too.
+            if error.server_source_function == "exec_parse_message":
+                self.stage.refuse(_READS_OTHERWISE.format(why=", as several statements where there seems to be one"))
+            raise
+
     def commit(self) -> None:
         if self.stage.is_set:
             self.stage.refuse(_ENDS.format(what="commit()"))
@@ -170,11 +226,9 @@ class _Cursor(working.Cursor):
         stage: Stage = self._adapt_connection.stage
         if not stage.is_set:
             return
-        stage.insist()
+        self._adapt_connection.insist()
         if what := statements.controls_transactions(operation):
             stage.refuse(_ENDS.format(what=what))
-        if self._adapt_connection.has_lost_its_transaction():
-            stage.refuse(_ENDS.format(what="in a way that was seen too late to say which"))
 
     def _see_what_failed(self, error: Exception) -> None:
         if getattr(error.__cause__, "constraint_name", None) == _NEVER:

@@ -31,6 +31,11 @@ _STARTS_ANEW = (
     "A rehearsal starts anew each time. Raise MIGRATION_TIME_BUDGET or the function's maxDuration, rehearse with a "
     "nearer `target`, or where nothing limits it: python -m app rehearse."
 )
+_MAY_HAVE_LEFT = (
+    "Revision {} ended the rehearsal's transaction by itself, which was seen too late: what followed may have been "
+    "left behind in the database."
+)
+_LOOK = "Look what was left behind, with GET /status?drift=true and by hand; then correct the revision."
 
 
 async def rehearse(call: Call, settings: Settings, *, turn: Turn, emit: Emit) -> Rehearsal:
@@ -114,7 +119,7 @@ class _Rehearser(Runner):
             turn=self._turn,
         )
         self._warn(*self._conditions(before))
-        if problem is None or (work.refused and not guard.lost.is_set()):
+        if problem is None or (work.refused and not work.left_something and not guard.lost.is_set()):
             answer = self._rehearsal(before, work)
             self._tell(Event("rehearsal.ended", {"outcome": answer.outcome, "duration_ms": answer.duration_ms}))
             return answer
@@ -155,19 +160,22 @@ class _Rehearser(Runner):
             problem.members.pop(member, None)
         steps = [step.model_dump() for step in work.steps]
         remaining = [revision.model_dump() for revision in work.remaining]
-        if isinstance(problem, TimeBudgetExhausted):
-            problem.hint, problem.retryable = _STARTS_ANEW, False
-        elif not problem.retryable and work.running is not None:
+        if work.running is not None and (work.left_something or not problem.retryable):
             problem.members.pop("remaining", None)
             document = self.record.document(problem)
             steps.append(work.failed(work.running, document).model_dump())
             return RehearsalFailed(
-                f"{problem.detail.removesuffix('.')}. Everything is rolled back.",
+                _MAY_HAVE_LEFT.format(work.running.revision)
+                if work.left_something
+                else f"{problem.detail.removesuffix('.')}. Everything is rolled back.",
+                hint=_LOOK if work.left_something else None,
                 steps=steps,
                 problem=document,
                 remaining=[revision for revision in remaining if revision["revision"] != work.running.revision],
                 warnings=self._warnings,
             )
+        if isinstance(problem, TimeBudgetExhausted):
+            problem.hint, problem.retryable = _STARTS_ANEW, False
         problem.members |= {"steps": steps, "remaining": remaining, "warnings": self._warnings}
         return problem
 

@@ -41,6 +41,11 @@ class RehearsalWork(Work):
         """Why the revision that was under way cannot be rehearsed, if that ended the rehearsal."""
         return self._stage.refused
 
+    @property
+    def left_something(self) -> bool:
+        """Whether the revision that runs may have: it has ended the transaction, and that was seen too late."""
+        return self._stage.is_lost
+
     def _engine(self, on_open: Callable[[Connection], None]) -> AsyncEngine:
         def opens(opened: Connection) -> None:
             self._opened = opened
@@ -90,11 +95,14 @@ class RehearsalWork(Work):
         """A revision has run to its end: take its measure.
 
         Raises:
-            CannotBeRehearsed: It wanted what cannot be taken back, and has passed over the refusal.
+            CannotBeRehearsed: It wanted what cannot be taken back, and has passed over the refusal; or has done it.
             asyncpg.PostgresError: It has left rows that violate a constraint that was deferred.
         """
         self._stage.insist()
-        ((deferrable, deferred),) = self._ask(rehearsing.DEFERRABLE)[-1].rows
+        is_the_same, constraints = self._ask(f"{rehearsing.IS_THE_SAME}; {rehearsing.DEFERRABLE}")
+        if is_the_same.rows != [(True,)]:
+            self._stage.loses_its_transaction()
+        ((deferrable, deferred),) = constraints.rows
         if deferrable is not None:  # its COMMIT would check them, and the next revision may not find them unchecked
             self._ask(f"SET CONSTRAINTS {deferrable} IMMEDIATE")
         if deferred is not None:
