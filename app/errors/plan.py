@@ -57,7 +57,7 @@ class RehearsalNotAllowed(Problem):
 
 
 class RehearsalFailed(Problem):
-    """A revision failed in a rehearsal; all is rolled back, or it says otherwise. Carries the steps, and the problem."""
+    """A revision failed in a rehearsal; all is rolled back, or it says otherwise. Carries the steps and the problem."""
 
     slug, status, title = "rehearsal-failed", 409, "A revision failed in the rehearsal"
     hint = "Nothing was changed. `problem` is what a run would have ended with; correct the revision."

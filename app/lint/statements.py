@@ -12,14 +12,14 @@ from typing import Literal, NamedTuple
 _SPACE = r"[ \t\n\r\f\v]"
 _START, _PART = r"A-Za-z_\x80-\U0010ffff", r"A-Za-z0-9_\x80-\U0010ffff"
 # A string goes on where only white space with a line break, and comments, part it from the next; E'' stays E''.
-_GOES_ON = rf"(?:[ \t\f\v]|--[^\n\r]*)*[\n\r](?:{_SPACE}|--[^\n\r]*[\n\r])*'"
-_ESCAPED = r"(?:[^'\\]++|''|\\.)*+(?:'|\\?\Z)"
+GOES_ON = rf"(?:[ \t\f\v]|--[^\n\r]*+)*+[\n\r](?:{_SPACE}|--[^\n\r]*+[\n\r])*+'"
+_PLAIN, _ESCAPED = r"(?:[^']++|'')*+(?:'|\Z)", r"(?:[^'\\]++|''|\\.)*+(?:'|\\?\Z)"
 
 _TOKEN = re.compile(
     rf"(?:{_SPACE}++|--[^\n\r]*+)*+(?:"
     r"(?P<comment>/\*)"
     rf"|(?P<dollar>\$(?:[{_START}][{_PART}]*+)?\$)"
-    rf"|(?P<string>[eE]'{_ESCAPED}(?:{_GOES_ON}{_ESCAPED})*+|'(?:[^']++|'')*+(?:'|\Z))"
+    rf"|(?P<string>[eE]'{_ESCAPED}(?:{GOES_ON}{_ESCAPED})*+|'{_PLAIN}(?:{GOES_ON}{_PLAIN})*+)"
     r'|(?P<quoted>"(?:[^"]++|"")*+(?:"|\Z))'
     rf"|(?P<word>[{_START}][{_PART}$]*+)"
     r"|(?P<mark>[0-9][\w.]*+|.))",
@@ -82,19 +82,19 @@ class Statement:
 def split(sql: str) -> list[Statement]:
     """The statements of a text. Put together again, their texts are the text."""
     statements: list[Statement] = []
-    tokens: list[Token] = []
+    of_this: list[Token] = []
     start, line, parentheses, blocks = 0, 1, 0, 0
 
     def end(at: int) -> None:
         nonlocal start, line
-        first = tokens[0].start if tokens else start
+        first = of_this[0].start if of_this else start
         line_of_first = line + sql.count("\n", start, first)
-        statements.append(Statement(sql[start:at], tuple(tokens), line_of_first, start))
+        statements.append(Statement(sql[start:at], tuple(of_this), line_of_first, start))
         line += sql.count("\n", start, at)
         start = at
-        tokens.clear()
+        of_this.clear()
 
-    for token in _tokens(sql):
+    for token in tokens(sql):
         match token.keyword:
             case ";" if parentheses == blocks == 0:
                 end(token.start + 1)
@@ -103,19 +103,20 @@ def split(sql: str) -> list[Statement]:
                 parentheses += 1
             case ")":
                 parentheses = max(0, parentheses - 1)
-            case "ATOMIC" if tokens and tokens[-1].keyword == "BEGIN" and tokens[0].keyword == "CREATE":
+            case "ATOMIC" if of_this and of_this[-1].keyword == "BEGIN" and of_this[0].keyword == "CREATE":
                 blocks = 1
             case "CASE" if blocks:
                 blocks += 1
             case "END" if blocks:
                 blocks -= 1
-        tokens.append(token)
+        of_this.append(token)
     if start < len(sql):
         end(len(sql))
     return statements
 
 
-def _tokens(sql: str) -> Iterator[Token]:
+def tokens(sql: str) -> Iterator[Token]:
+    """The tokens of a text, without its white space and comments; semicolons too."""
     at = 0
     while found := _TOKEN.match(sql, at):
         start, at = found.span(found.lastgroup or 0)

@@ -92,9 +92,10 @@ async def drawn(
         server_version=facts.server_version,
         folder=PROJECT,
     )
+    shown = await asyncio.to_thread(lambda: [lint.redacted_sql(each.sql) for each in scripts])
     planned = [
-        _planned(history, revision, script, [finding for finding in found if finding.revision == revision.revision])
-        for revision, script in zip(pending, scripts, strict=True)
+        _planned(history, revision, script, sql, [one for one in found if one.revision == revision.revision])
+        for revision, script, sql in zip(pending, scripts, shown, strict=True)
     ]
     return Plan(
         direction=direction,
@@ -148,14 +149,16 @@ def worst(findings: Iterable[Finding]) -> Level | None:
     return max((finding.level for finding in findings), key=LEVELS.index, default=None)
 
 
-def _planned(history: "History", revision: Revision, script: "Rendered", findings: list[Finding]) -> PlannedRevision:
+def _planned(
+    history: "History", revision: Revision, script: "Rendered", sql: str, findings: list[Finding]
+) -> PlannedRevision:
     return PlannedRevision(
         revision=revision.revision,
         message=revision.message,
         file=history.reference(revision.revision),
         sha256=history.sha256(revision.revision),
         transactional=script.transactional,
-        sql=script.sql,
+        sql=sql,
         unrendered=script.unrendered,
         findings=findings + ([] if script.unrendered is None else [_not_rendered(script)]),
     )

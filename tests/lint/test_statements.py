@@ -79,6 +79,19 @@ def test_statements_end_where_postgresql_ends_them(sql: str, codes: list[str]) -
     assert [statement.code for statement in statements.split(sql) if statement.tokens] == codes
 
 
+@pytest.mark.parametrize("string", ["'it''s'\n 'one'", "'it''s' -- not two\n\n'one'", "E'it\\'s'\n 'one'"])
+def test_a_string_goes_on_in_another_line(string: str) -> None:
+    (statement,) = statements.split(f"SELECT {string} AS a")
+    assert [token.text for token in statement.tokens] == ["SELECT", string, "AS", "a"]
+
+
+@pytest.mark.timeout(20)  # it was to take longer than anybody lives
+@pytest.mark.parametrize("string", ["'a'", "E'a'"])
+def test_a_line_of_dashes_after_a_string_is_read_once(string: str) -> None:
+    sql = f"SELECT {string} {'-' * 20_000}\n, {string} {'-' * 20_000}"
+    assert [statement.code for statement in statements.split(sql)] == [sql.rpartition(" ")[0]]
+
+
 def test_lines_count_from_one_and_are_those_of_the_code() -> None:
     sql = "-- what follows\nSELECT 1;\n\n/* two\nlines */ SELECT\n  2, 'a\nb', 3;\nSELECT 4"
     first, second, third = statements.split(sql)

@@ -17,7 +17,6 @@ from app.lint import statements
 from app.migrator import cause
 from app.migrator.revisions import env_py
 from app.migrator.revisions.history import History, Rendered
-from app.redaction import redacted_sql
 from app.report import Direction
 
 _PATIENCE_S = 5
@@ -59,7 +58,7 @@ def _render(history: History, current: tuple[str, ...], steps: list[RevisionStep
             file = history.file(step.revision.revision)
             history.rendered[step.revision.revision, direction] = Rendered(
                 revision=step.revision.revision,
-                sql=redacted_sql(writer.sql),  # here, since what is said against it quotes it
+                sql=writer.sql,
                 transactional=_is_transactional(writer),
                 unrendered=None if writer.error is None else _why(writer.error, file),
             )
