@@ -83,13 +83,15 @@ def _content(token: Token) -> tuple[str, list[int]]:
         first = token.start + len(delimiter)
         return content, list(range(first, first + len(content) + 1))
     letters = _ESCAPED_LETTERS if token.text[0] in "eE" else _LETTERS
-    content, places, at = [], [], token.text.index("'") + 1
+    written: list[str] = []
+    places: list[int] = []
+    at = token.text.index("'") + 1
     while found := letters.match(token.text, at):
         if found.lastgroup != "gap":
-            content.append("'" if found["quote"] else found[0][0])
+            written.append("'" if found["quote"] else found[0][0])
             places.append(token.start + at)
         at = found.end()
-    return "".join(content), [*places, token.start + at]
+    return "".join(written), [*places, token.start + at]
 
 
 def _is_sql(content: str) -> bool:
