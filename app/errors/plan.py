@@ -57,7 +57,7 @@ class RehearsalNotAllowed(PlanRefused):
 
 
 class RehearsalFailed(PlanRefused):
-    """A revision failed in a rehearsal; all is rolled back, or it says otherwise. Carries the steps, and the problem."""
+    """A revision failed in a rehearsal; all is rolled back, or it says otherwise. Carries the steps and the problem."""
 
     slug, title = "rehearsal-failed", "A revision failed in the rehearsal"
     hint = "Nothing was changed. `problem` is what a run would have ended with; correct the revision."
