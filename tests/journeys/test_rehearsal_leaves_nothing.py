@@ -174,7 +174,7 @@ async def test_behind_a_pooler_postgresql_itself_says_what_one_statement_is(
     assert "several statements" in told["stopped_because"]
 
 
-NOT_AS_IT_SEEMS = r"""op.execute(r"SELECT '\'; ROLLBACK; BEGIN READ WRITE; CREATE TABLE x (); COMMIT; --'")"""
+NOT_AS_IT_SEEMS = r"""op.execute(r"SELECT '\''; ROLLBACK; BEGIN READ WRITE; CREATE TABLE x (); COMMIT; --'")"""
 
 
 @pytest.mark.parametrize(
