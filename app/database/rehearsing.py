@@ -2,7 +2,7 @@
 
 Here whatever would end the transaction, or go around it, is refused before it is sent. Should that overlook something,
 a unique constraint that fails once it is checked, and is checked at a COMMIT, has PostgreSQL refuse each COMMIT. What
-comes behind a ROLLBACK in the same string finds a session that is read-only but for this transaction; behind a pooler,
+comes behind a ROLLBACK in the same string finds a session that is read-only until it says otherwise; behind a pooler,
 where that would be left to a stranger, PostgreSQL is asked of each statement whether it is one, and gets it alone.
 
 Out of reach is what a revision sends by the driver itself, past SQLAlchemy: a ROLLBACK in it is seen only afterwards.
