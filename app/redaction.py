@@ -3,7 +3,8 @@
 import re
 
 # Greedy to the last @, since people forget to encode the one in their password; but a web page may have an @ too.
-_CREDENTIALS = re.compile(r"\b((?!https?:)[a-z][a-z0-9+]*)://\S*@|\b(https?)://[^\s/]*@", re.IGNORECASE)
+CREDENTIALS = re.compile(r"\b((?!https?:)[a-z][a-z0-9+]*)://\S*@|\b(https?)://[^\s/]*@", re.IGNORECASE)
+"""Of a URL, from its scheme to the @."""
 # `password=…`, `"password": "…"`, and SQL's `PASSWORD '…'`.
 _NAMED = re.compile(
     r"((?:password|passwd|pwd|secret|token)(?:[\"']?\s*[=:]\s*|\s+(?=[\"'])))"
@@ -15,15 +16,5 @@ _NAMED = re.compile(
 def redacted(text: str) -> str:
     """Blank out what looks like credentials, for text that other people's code wrote."""
     text = text.encode("utf-8", "replace").decode()  # a lone surrogate could not be sent
-    text = _CREDENTIALS.sub(lambda found: f"{found[1] or found[2]}://***@", text)
+    text = CREDENTIALS.sub(lambda found: f"{found[1] or found[2]}://***@", text)
     return _NAMED.sub(r"\1***", text)
-
-
-_SQL_PASSWORD = re.compile(r"(\bpassword\s+)(?:e'(?:[^'\\]|''|\\.)*'|'(?:[^']|'')*')", re.IGNORECASE | re.DOTALL)
-
-
-def redacted_sql(sql: str) -> str:
-    """Blank out the passwords of roles and user mappings, and those in connection strings; the rest stays SQL."""
-    sql = sql.encode("utf-8", "replace").decode()
-    sql = _CREDENTIALS.sub(lambda found: f"{found[1] or found[2]}://***@", sql)
-    return _SQL_PASSWORD.sub(r"\1'***'", sql)

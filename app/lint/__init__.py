@@ -5,16 +5,18 @@ A pure room: it knows neither Alembic nor the database, only text. docs/findings
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from app.lint import downgrade, mixture, remarks, serving, squawk
 from app.lint.changes import changes, table
 from app.lint.novelty import Novelty
 from app.lint.script import Script
+from app.lint.secrets import redacted_sql
 from app.lint.statements import Statement, controls, split
 from app.report import Finding
 
-__all__ = ["Script", "findings"]
+__all__ = ["Script", "findings", "redacted_sql"]
 
 
 async def findings(
@@ -31,7 +33,7 @@ async def findings(
         The findings in the order of the scripts and of their lines; and `squawk` with its version, or `unavailable`.
     """
     # In threads: of a thousand revisions, or of large ones, each takes a moment, and other requests shall not wait.
-    read = await asyncio.to_thread(lambda: [split(script.sql) for script in scripts])
+    scripts, read = await asyncio.to_thread(_read, scripts)
     whole = [
         script.transactional is not False and not any(map(controls, statements))
         for script, statements in zip(scripts, read, strict=True)
@@ -40,6 +42,12 @@ async def findings(
     said = answer.remarks if answer else [[] for _ in scripts]
     found = await asyncio.to_thread(_judged, scripts, read, said)
     return found, answer.version if answer else "unavailable"
+
+
+def _read(scripts: Sequence[Script]) -> tuple[list[Script], list[list[Statement]]]:
+    """The scripts as people will see them, and their statements: what quotes from them tells no password."""
+    shown = [replace(script, sql=redacted_sql(script.sql)) for script in scripts]
+    return shown, [split(script.sql) for script in shown]
 
 
 def _judged(

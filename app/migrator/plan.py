@@ -15,7 +15,6 @@ from app.database.catalog import Facts
 from app.migrator import condition, status
 from app.migrator.glance import PROJECT
 from app.migrator.turn import held
-from app.redaction import redacted_sql
 from app.report import LEVELS, Direction, Finding, Level, Plan, PlannedRevision, Revision
 from app.settings import Settings
 
@@ -63,9 +62,10 @@ async def drawn(history: "History", facts: Facts, target: str, direction: Direct
         server_version=facts.server_version,
         folder=PROJECT,
     )
+    shown = await asyncio.to_thread(lambda: [lint.redacted_sql(each.sql) for each in scripts])
     planned = [
-        _planned(history, revision, script, [finding for finding in found if finding.revision == revision.revision])
-        for revision, script in zip(pending, scripts, strict=True)
+        _planned(history, revision, script, sql, [one for one in found if one.revision == revision.revision])
+        for revision, script, sql in zip(pending, scripts, shown, strict=True)
     ]
     return Plan(
         direction=direction,
@@ -118,14 +118,16 @@ def worst(findings: Iterable[Finding]) -> Level | None:
     return max((finding.level for finding in findings), key=LEVELS.index, default=None)
 
 
-def _planned(history: "History", revision: Revision, script: "Rendered", findings: list[Finding]) -> PlannedRevision:
+def _planned(
+    history: "History", revision: Revision, script: "Rendered", sql: str, findings: list[Finding]
+) -> PlannedRevision:
     return PlannedRevision(
         revision=revision.revision,
         message=revision.message,
         file=history.reference(revision.revision),
         sha256=history.sha256(revision.revision),
         transactional=script.transactional,
-        sql=redacted_sql(script.sql),
+        sql=sql,
         unrendered=script.unrendered,
         findings=findings + ([_not_rendered(script)] if script.unrendered else []),
     )
