@@ -73,7 +73,7 @@ def _revision(planned: dict[str, Any], step: dict[str, Any] | None, *, with_sql:
     if planned["unrendered"]:
         parts.append(f"Its SQL ends early: {_text(planned['unrendered'])}")
     if with_sql and planned["sql"].strip():
-        parts.append(f"<details><summary>SQL</summary>\n\n{_block(planned['sql'])}\n\n</details>")
+        parts.append(f"<details><summary>SQL</summary>\n\n{_block(planned['sql'], 'sql')}\n\n</details>")
     return parts
 
 
@@ -83,7 +83,7 @@ def _finding(finding: dict[str, Any]) -> str:
     told = f"- **{finding['level']}** {rule}{line}: {_text(finding['message'])}"
     if not finding["safe_way"]:
         return told
-    return "\n".join([told, "", *(f"  {each}" for each in _block(finding["safe_way"]).splitlines())])
+    return "\n".join([told, "", *(f"  {each}" for each in _block(finding["safe_way"], "python").splitlines())])
 
 
 def _problem(problem: dict[str, Any]) -> str:
@@ -102,9 +102,9 @@ def _code(text: str) -> str:
     return f"{fence}{pad}{' '.join(text.split())}{pad}{fence}"
 
 
-def _block(text: str) -> str:
+def _block(text: str, language: str) -> str:
     fence = "`" * max(3, _longest_fence(text) + 1)
-    return f"{fence}sql\n{text.strip()}\n{fence}"
+    return f"{fence}{language}\n{text.strip()}\n{fence}"
 
 
 def _longest_fence(text: str) -> int:

@@ -5,13 +5,28 @@ What stands in the body of a function or of a DO block is not read.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from app.lint.reader import Name, Reader
 from app.lint.statements import Statement
 
-Action = Literal["create", "add", "drop", "rename", "require", "default", "retype", "validate", "empty", "delete"]
-What = Literal["table", "foreign table", "view", "materialized view", "type", "schema", "column", "enum value"]
+Action = Literal[
+    "create", "add", "drop", "rename", "require", "default", "retype", "validate", "empty", "delete", "update"
+]
+What = Literal[
+    "table",
+    "foreign table",
+    "view",
+    "materialized view",
+    "type",
+    "schema",
+    "column",
+    "enum value",
+    "domain",
+    "extension",
+    "owned",
+]
 
 _KINDS: tuple[tuple[tuple[str, ...], What], ...] = (
     (("TABLE",), "table"),
@@ -20,6 +35,12 @@ _KINDS: tuple[tuple[tuple[str, ...], What], ...] = (
     (("MATERIALIZED", "VIEW"), "materialized view"),
     (("TYPE",), "type"),
     (("SCHEMA",), "schema"),
+)
+_KINDS_DROPPED: tuple[tuple[tuple[str, ...], What], ...] = (
+    *_KINDS,
+    (("DOMAIN",), "domain"),
+    (("EXTENSION",), "extension"),
+    (("OWNED", "BY"), "owned"),
 )
 _MODIFIERS = {"GLOBAL", "LOCAL", "TEMP", "TEMPORARY", "UNLOGGED", "RECURSIVE"}
 _CONSTRAINTS = {"CONSTRAINT", "CHECK", "UNIQUE", "PRIMARY", "FOREIGN", "EXCLUDE", "NOT"}
@@ -33,7 +54,7 @@ class Change:
     action: Action
     what: What
     of: Name
-    """The relation, type or schema; of a column and an enum value, whose it is."""
+    """The relation, type, schema, extension, or role that owns; of a column and an enum value, whose it is."""
     line: int
     column: Name | None = None
     to: Name | None = None
@@ -88,23 +109,23 @@ def action(statement: Statement, at: int) -> Reader:
     return next((each for each in reversed(every) if each.start <= at), every[0])
 
 
-def _kind(reader: Reader) -> What | None:
+def _kind(reader: Reader, kinds: tuple[tuple[tuple[str, ...], What], ...] = _KINDS) -> What | None:
     """Go past the words that say what kind of thing is meant."""
-    return next((what for words, what in _KINDS if reader.take(*words)), None)
+    return next((what for words, what in kinds if reader.take(*words)), None)
 
 
 def _created(reader: Reader) -> Iterator[Change]:
     replaces = reader.take("OR", "REPLACE")
     while reader.take_any(_MODIFIERS):
         pass
-    what = _kind(reader)
+    what: What | None = "domain" if reader.take("DOMAIN") else _kind(reader)
     unsure = reader.take("IF", "NOT", "EXISTS") or replaces
     if what and what != "schema" and (of := reader.name()):
         yield Change("create", what, of, reader.line, unsure=unsure)
 
 
 def _dropped(reader: Reader) -> Iterator[Change]:
-    if what := _kind(reader):
+    if what := _kind(reader, _KINDS_DROPPED):
         reader.take("IF", "EXISTS")
         every = reader.relations()
         yield from (Change("drop", what, of, reader.line, cascade="CASCADE" in reader.words) for of in every)
@@ -121,14 +142,34 @@ def _deleted(reader: Reader) -> Iterator[Change]:
         yield Change("delete", "table", of, reader.line)
 
 
-def _deleted_within(reader: Reader) -> Iterator[Change]:
-    """The DELETEs in a WITH."""
-    while reader:
-        line = reader.statement.line_of(reader.rest[0])
-        if not reader.take("DELETE", "FROM"):
-            reader.step()
-        elif of := reader.relation():
-            yield Change("delete", "table", of, line)
+def _merged(reader: Reader) -> Iterator[Change]:
+    if reader.take("INTO") and (of := reader.relation()) and _in_a_row(reader.words, "THEN", "DELETE"):
+        yield Change("delete", "table", of, reader.line)
+
+
+def _updated(reader: Reader) -> Iterator[Change]:
+    of = reader.relation()
+    if of is None or not reader.past("SET"):
+        return
+    for part in reader.between_commas():
+        columns = part.relations() if part.take("(") else [part.name()]
+        part.take(")")
+        if part.words[:1] in {("=",), ("[",)}:  # else it is a table of FROM
+            yield from (
+                Change("update", "column", of, reader.line, Name(column.parts[:1], column.written[:1]))
+                for column in columns
+                if column
+            )
+
+
+def _written_within(reader: Reader) -> Iterator[Change]:
+    """What the parts of a WITH write, each of which follows a parenthesis: no FOR UPDATE, no DO UPDATE."""
+    rest = reader.rest
+    for at, (before, token) in enumerate(pairwise(rest), 1):
+        if before.keyword in {"(", ")"} and (read := _WRITERS.get(token.keyword)):
+            part = Reader(reader.statement, rest[at:])
+            part.step()
+            yield from read(part)
 
 
 def _altered(reader: Reader) -> Iterator[Change]:
@@ -221,11 +262,16 @@ def _in_a_row(words: Sequence[str], *wanted: str) -> bool:
     return any(tuple(words[at : at + len(wanted)]) == wanted for at in range(len(words)))
 
 
+_WRITERS: dict[str, Callable[[Reader], Iterator[Change]]] = {
+    "DELETE": _deleted,
+    "MERGE": _merged,
+    "UPDATE": _updated,
+}
 _READERS: dict[str, Callable[[Reader], Iterator[Change]]] = {
     "CREATE": _created,
     "DROP": _dropped,
     "ALTER": _altered,
     "TRUNCATE": _emptied,
-    "DELETE": _deleted,
-    "WITH": _deleted_within,
+    "WITH": _written_within,
+    **_WRITERS,
 }

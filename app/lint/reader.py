@@ -112,11 +112,14 @@ class Reader:
         return found
 
     def between_commas(self) -> Iterator["Reader"]:
-        """What is left, in the parts that stand between commas."""
+        """What is left, in the parts that stand between commas, as far as the parenthesis around it goes."""
         start = depth = 0
         rest = self.rest
         for at, token in enumerate(rest):
             depth += (token.keyword in {"(", "["}) - (token.keyword in {")", "]"})
+            if depth < 0:
+                rest = rest[:at]
+                break
             if token.keyword == "," and depth == 0:
                 yield Reader(self.statement, rest[start:at])
                 start = at + 1

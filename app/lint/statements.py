@@ -1,11 +1,15 @@
 """SQL text taken apart into statements and tokens: for looking only, never to be executed.
 
+A database is guarded by what is seen here: a rehearsal refuses what `controls_transactions` finds, before it is sent
+(app/database/rehearsing.py). So where in doubt a statement ends: what is found in too many is refused, what is hidden
+in another one would run.
+
 The rules are those of PostgreSQL's own scanner ("Lexical Structure", chapter 4.1 of its manual) and, for where a
 statement ends, of psql's: a semicolon inside of parentheses or of a function's BEGIN ATOMIC … END ends nothing.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -103,9 +107,9 @@ def split(sql: str) -> list[Statement]:
                 parentheses += 1
             case ")":
                 parentheses = max(0, parentheses - 1)
-            case "ATOMIC" if of_this and of_this[-1].keyword == "BEGIN" and of_this[0].keyword == "CREATE":
+            case "ATOMIC" if parentheses == 0 and _may_have_a_body(of_this) and of_this[-1].keyword == "BEGIN":
                 blocks = 1
-            case "CASE" if blocks:
+            case "CASE" if blocks and of_this[-1].keyword not in {"AS", "."}:  # there it is a name
                 blocks += 1
             case "END" if blocks:
                 blocks -= 1
@@ -113,6 +117,14 @@ def split(sql: str) -> list[Statement]:
     if start < len(sql):
         end(len(sql))
     return statements
+
+
+def _may_have_a_body(begun: Sequence[Token]) -> bool:
+    """Whether a statement that begins so makes a function or a procedure."""
+    match [token.keyword for token in begun[:4]]:
+        case ["CREATE", "FUNCTION" | "PROCEDURE", *_] | ["CREATE", "OR", "REPLACE", "FUNCTION" | "PROCEDURE", *_]:
+            return True
+    return False
 
 
 def tokens(sql: str) -> Iterator[Token]:

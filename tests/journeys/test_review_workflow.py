@@ -252,7 +252,7 @@ def test_what_a_revision_says_stays_text(tmp_path: Path) -> None:
     assert "#### ``a`1`` \\</details\\> \\# x \\`a\\` \\`\\`\\` \\<b\\> \\[l\\](u) \\| \\*\\*x\\*\\*\n" in text
     assert "\n`````sql\n```\nSELECT '````'\n`````\n" in text
     assert "- **danger** ``a`b``, line 3: \\</details\\>" in text
-    assert "\n  ````sql\n  ```\n  x\n  ````\n" in text
+    assert "\n  ````python\n  ```\n  x\n  ````\n" in text
     assert '- writes every row of ``"Or`ders"`` anew' in text
     assert text.count("</details>") == 1
 

@@ -32,6 +32,20 @@ def found_in(sql: str) -> list[Finding]:
         ("WITH old AS (DELETE FROM orders RETURNING *) SELECT 1", "Deletes rows of the table orders; ", "orders_kept"),
         ("DROP SCHEMA shop CASCADE", "Drops the schema shop with all its tables", "pg_dump --schema=shop"),
         ("DROP TYPE mood CASCADE", "every column that has it", "pg_dump"),
+        ("DROP DOMAIN IF EXISTS email CASCADE", "Drops the domain email, and with CASCADE every column", "pg_dump"),
+        ("DROP EXTENSION hstore CASCADE", "Drops the extension hstore, and with CASCADE every column", "pg_dump"),
+        ("DROP OWNED BY reporter", "Drops all that reporter owns in this database", "pg_dump"),
+        ("DROP OWNED BY reporter CASCADE", "and with CASCADE what hangs on it", "pg_dump"),
+        (
+            "MERGE INTO shop.orders AS o USING old ON o.id = old.id WHEN MATCHED THEN DELETE",
+            "Deletes rows of the table shop.orders; ",
+            "shop.orders_kept",
+        ),
+        (
+            "WITH old AS (SELECT 1 AS id) MERGE INTO orders o USING old ON o.id = old.id WHEN MATCHED THEN DELETE",
+            "Deletes rows of the table orders; ",
+            "orders_kept",
+        ),
     ],
 )
 def test_what_is_destroyed_is_named(sql: str, said: str, advised: str) -> None:
@@ -50,6 +64,36 @@ def test_a_changed_type_is_a_warning_since_nobody_knows_whether_it_is_narrower()
 
 
 @pytest.mark.parametrize(
+    ("sql", "overwritten"),
+    [
+        ("UPDATE orders SET note = NULL", ["orders.note"]),
+        ("UPDATE ONLY shop.orders AS o SET note = f(1, 2), x[1] = 2 FROM a, b", ["shop.orders.note", "shop.orders.x"]),
+        ("UPDATE orders SET (a, b) = (SELECT 1, 2), c = 3", ["orders.a", "orders.b", "orders.c"]),
+        (
+            "WITH o AS (UPDATE orders SET a = 1 RETURNING 1), p AS (UPDATE pages SET b = 1, c = 2) SELECT 1",
+            ["orders.a", "pages.b", "pages.c"],
+        ),
+        ("WITH o AS (SELECT 1) UPDATE orders SET a = 1", ["orders.a"]),
+        ("ALTER TABLE orders ADD old int; UPDATE orders SET old = new, new = 0", ["orders.new"]),
+    ],
+)
+def test_what_is_overwritten_is_a_warning_of_each_column(sql: str, overwritten: list[str]) -> None:
+    found = found_in(sql)
+    assert {(one.rule, one.level) for one in found} == {(RULE, "warning")}
+    assert [one.message for one in found] == [
+        f"Overwrites values of the column {column}; no upgrade brings them back." for column in overwritten
+    ]
+    assert all("_kept AS TABLE" in (one.safe_way or "") for one in found)
+
+
+def test_a_table_that_is_made_has_no_part_in_what_a_role_of_its_name_owns() -> None:
+    (found,) = found_in("CREATE TABLE aid (a int); DROP OWNED BY aid")
+    assert "aid owns" in found.message
+    (found,) = found_in("CREATE TABLE aid (a int); DROP EXTENSION aid CASCADE")
+    assert "the extension aid" in found.message
+
+
+@pytest.mark.parametrize(
     "sql",
     [
         "DROP INDEX i; DROP VIEW v; DROP MATERIALIZED VIEW v; DROP FUNCTION f(); DROP TYPE mood; DROP SCHEMA shop",
@@ -57,7 +101,12 @@ def test_a_changed_type_is_a_warning_since_nobody_knows_whether_it_is_narrower()
         "ALTER TABLE orders RENAME TO purchases; ALTER TABLE orders RENAME a TO b",
         "CREATE TABLE aid (a int); INSERT INTO aid SELECT 1; DELETE FROM aid; TRUNCATE aid; DROP TABLE aid",
         "ALTER TABLE orders ADD COLUMN a int; ALTER TABLE orders DROP COLUMN a",
-        "UPDATE orders SET status = 'DELETE FROM orders'",
+        "INSERT INTO orders (status) VALUES ('DELETE FROM orders')",
+        "DROP DOMAIN email; DROP EXTENSION hstore; CREATE DOMAIN d AS int; DROP DOMAIN d CASCADE",
+        "MERGE INTO orders o USING new n ON o.id = n.id WHEN NOT MATCHED THEN INSERT VALUES (n.id)",
+        "CREATE TABLE aid (a int); UPDATE aid SET a = 1; MERGE INTO aid USING b ON true WHEN MATCHED THEN DELETE",
+        "ALTER TABLE orders ADD COLUMN a int; UPDATE orders SET a = 1 WHERE b = 2",
+        "WITH o AS (SELECT 1 FROM orders FOR UPDATE) INSERT INTO aid VALUES (1) ON CONFLICT (a) DO UPDATE SET a = 1",
     ],
 )
 def test_what_destroys_nothing_is_not_mentioned(sql: str) -> None:
@@ -72,4 +121,5 @@ def test_a_new_name_does_not_make_rows_worthless() -> None:
 
 
 def test_an_upgrade_is_judged_by_the_code_that_serves() -> None:
-    assert not [one for one in own("TRUNCATE orders; DELETE FROM orders") if one.rule == RULE]
+    sql = "TRUNCATE orders; DELETE FROM orders; UPDATE orders SET a = 1; DROP OWNED BY me; DROP EXTENSION e CASCADE"
+    assert own(sql) == []

@@ -68,6 +68,22 @@ def test_a_semicolon_in_quotes_comments_or_parentheses_splits_nothing(parts: lis
             ],
         ),
         (
+            "CREATE OR REPLACE PROCEDURE p() BEGIN ATOMIC SELECT a.case, 1 AS case; SELECT 2; END; SELECT 3",
+            ["CREATE OR REPLACE PROCEDURE p() BEGIN ATOMIC SELECT a.case, 1 AS case; SELECT 2; END", "SELECT 3"],
+        ),
+        (
+            "CREATE TABLE t (begin atomic); ROLLBACK; CREATE TABLE x ()",
+            ["CREATE TABLE t (begin atomic)", "ROLLBACK", "CREATE TABLE x ()"],
+        ),
+        (
+            "CREATE FUNCTION f(begin atomic) RETURNS int LANGUAGE sql AS 'SELECT 1'; ROLLBACK; SELECT 2",
+            ["CREATE FUNCTION f(begin atomic) RETURNS int LANGUAGE sql AS 'SELECT 1'", "ROLLBACK", "SELECT 2"],
+        ),
+        (
+            "CREATE VIEW v AS SELECT begin atomic FROM t; ROLLBACK",
+            ["CREATE VIEW v AS SELECT begin atomic FROM t", "ROLLBACK"],
+        ),
+        (
             "CREATE RULE r AS ON INSERT TO a DO (SELECT 1; SELECT 2); SELECT 3",
             ["CREATE RULE r AS ON INSERT TO a DO (SELECT 1; SELECT 2)", "SELECT 3"],
         ),
