@@ -132,19 +132,6 @@ op.execute("ALTER TABLE a ADD CHECK (b <> 'postgresql://me:hunter2@h')")
     assert "hunter2" not in json.dumps(plan)
 
 
-async def test_nor_is_it_in_a_finding_which_quotes_it(settings: MakeSettings, write_history: WriteHistory) -> None:
-    body = """
-op.execute("CREATE ROLE reporter PASSWORD 'hunter2hunter2'")
-with op.get_context().autocommit_block():
-    op.execute("CREATE INDEX CONCURRENTLY i ON a (f('password=hunter2'))")
-op.execute("ALTER TABLE a ADD CHECK (b <> 'postgresql://me:hunter2@h')")
-""".strip()
-    plan = await plan_of(settings(write_history(a1=body)))
-    assert "mixed-transaction" in [finding["rule"] for finding in plan["pending"][0]["findings"]]
-    assert "PASSWORD '***'" in json.dumps(plan["pending"][0]["findings"])
-    assert "hunter2" not in json.dumps(plan)
-
-
 def branching(folder: Path) -> Path:
     """Two bases and a branch with a label; a merge; a dependency across.
 
