@@ -104,6 +104,7 @@ def test_what_the_code_that_serves_does_not_survive_is_named_with_the_safe_way(
         "ALTER TABLE orders ADD CONSTRAINT c CHECK (total > 0), ADD UNIQUE (note), ADD PRIMARY KEY (id)",
         "ALTER TABLE orders ALTER note SET DEFAULT 'x'; ALTER TABLE orders ALTER note SET NOT NULL",
         "ALTER TABLE orders ALTER note SET NOT NULL, ALTER note SET DEFAULT 'x'",
+        "ALTER TABLE orders ALTER note SET DEFAULT 'x', ALTER note SET NOT NULL",
         "ALTER TABLE orders VALIDATE CONSTRAINT c; ALTER TABLE orders ALTER note SET NOT NULL",
         "CREATE TABLE n (a int); ALTER TABLE n DROP a, ADD b int NOT NULL; ALTER TABLE n RENAME TO m; DROP TABLE m",
         "CREATE TEMP TABLE n (a int); DROP TABLE n",
@@ -134,6 +135,7 @@ def test_a_table_that_may_have_been_there_is_not_taken_for_new() -> None:
 def test_a_renamed_table_is_reported_once_however_the_plan_goes_on() -> None:
     (found,) = own("ALTER TABLE orders RENAME TO old", "ALTER TABLE old DROP COLUMN note; DROP TABLE old")
     assert found.message.startswith("The table orders becomes old.")
+    assert rules(own("ALTER TABLE orders RENAME TO old; CREATE VIEW another AS SELECT 1")) == [RULE]
 
 
 def test_an_enum_that_is_made_anew_is_reported_where_its_column_changes() -> None:
