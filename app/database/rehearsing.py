@@ -1,9 +1,9 @@
 """The connection that a rehearsal runs on: one transaction, which can be rolled back and in no way committed.
 
-Here whatever would end the transaction, or go around it, is refused before it is sent. Should that overlook something,
-a unique constraint that fails once it is checked, and is checked at a COMMIT, has PostgreSQL refuse each COMMIT. What
-comes behind a ROLLBACK in the same string finds a session that is read-only until it says otherwise; behind a pooler,
-where that would be left to a stranger, PostgreSQL is asked of each statement whether it is one, and gets it alone.
+Here whatever would end the transaction, or go around it, is refused before it is sent; PostgreSQL is asked of each
+statement whether it is one, and gets it alone, so nothing comes behind a ROLLBACK that was overlooked. A unique
+constraint that fails once it is checked, and is checked at a COMMIT, has PostgreSQL refuse each COMMIT. And where the
+session is ours alone, which a pooler's is not, it is read-only but for this transaction.
 
 Out of reach is what a revision sends by the driver itself, past SQLAlchemy: a ROLLBACK in it is seen only afterwards.
 
@@ -170,7 +170,7 @@ class _Connection(working.Connection):
             self.stage.refuse(_READS_OTHERWISE.format(why=" while standard_conforming_strings is off"))
 
     async def sent(self, operation: str) -> list[ResultSet]:
-        if self._fence.session_is_ours or not self.stage.is_set:
+        if not self.stage.is_set:
             return await super().sent(operation)
         results: list[ResultSet] = []
         for statement in statements.split(operation):

@@ -157,11 +157,11 @@ async def test_behind_a_rollback_that_nobody_has_seen_coming_nothing_can_be_writ
     assert_something_may_be_left(answer, "b2")
 
 
-async def test_behind_a_pooler_postgresql_itself_says_what_one_statement_is(
+async def test_postgresql_itself_says_what_one_statement_is(
     settings: MakeSettings,
     write_history: WriteHistory,
+    on: Database,
     database: Database,
-    through_pgbouncer: Callable[..., Database],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def overlooks_it(sql: str, split: Callable[[str], list[Statement]] = statements.split) -> list[Statement]:
@@ -171,8 +171,7 @@ async def test_behind_a_pooler_postgresql_itself_says_what_one_statement_is(
     monkeypatch.setattr(statements, "split", overlooks_it)
     before = dump(database)
     history = write_history(a1=CREATE_A, b2="op.execute('ROLLBACK; CREATE TABLE x ()')", c3=CREATE_C)
-    url = through_pgbouncer("transaction").url
-    told = (await rehearse(settings(history, database_url=url))).json()
+    told = (await rehearse(settings(history, database_url=on.url))).json()
     assert dump(database) == before
     assert (told["outcome"], told["stopped_at"]) == ("incomplete", "b2")
     assert "several statements" in told["stopped_because"]
