@@ -157,7 +157,7 @@ async def test_a_connection_that_is_lost_right_before_an_autocommit_block_is_not
         "with op.get_context().autocommit_block():\n    op.execute('SELECT 1')"
     )
     waiting = (
-        "FROM pg_stat_activity WHERE query LIKE 'CREATE TABLE a%' AND state = 'idle in transaction' "
+        "FROM pg_stat_activity WHERE query LIKE '%CREATE TABLE a %' AND state = 'idle in transaction' "
         "AND datname = current_database()"
     )
     async with client_of(settings(history)) as client:

@@ -238,7 +238,7 @@ def planned(**changes: Any) -> dict[str, Any]:
         "unrendered": None,
         "findings": [],
     }
-    return {"digest": "x", "pending": [revision | changes], "level": None, "lint": "squawk 2.70"}
+    return {"digest": "x", "pending": [revision | changes], "modified": [], "level": None, "lint": "squawk 2.70"}
 
 
 def test_what_a_revision_says_stays_text(tmp_path: Path) -> None:
@@ -255,6 +255,13 @@ def test_what_a_revision_says_stays_text(tmp_path: Path) -> None:
     assert "\n  ````python\n  ```\n  x\n  ````\n" in text
     assert '- writes every row of ``"Or`ders"`` anew' in text
     assert text.count("</details>") == 1
+
+
+def test_an_edited_revision_is_named_even_where_nothing_would_run(tmp_path: Path) -> None:
+    plan = planned() | {"pending": [], "modified": [{"revision": "0003"}]}
+    text = comment(tmp_path, plan, {"outcome": "up_to_date", "applied": []})
+    assert "### Migrations: 0 to run, no findings" in text
+    assert "**Edited after it was applied**: `0003`." in text
 
 
 def test_a_comment_is_never_longer_than_github_takes(tmp_path: Path) -> None:
