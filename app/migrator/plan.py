@@ -92,9 +92,12 @@ async def drawn(
         server_version=facts.server_version,
         folder=PROJECT,
     )
+    against: dict[str, list[Finding]] = {each.revision: [] for each in pending}
+    for finding in found:
+        against[finding.revision].append(finding)
     shown = await asyncio.to_thread(lambda: [lint.redacted_sql(each.sql) for each in scripts])
     planned = [
-        _planned(history, revision, script, sql, [one for one in found if one.revision == revision.revision])
+        _planned(history, revision, script, sql, against[revision.revision])
         for revision, script, sql in zip(pending, scripts, shown, strict=True)
     ]
     return Plan(
