@@ -165,7 +165,7 @@ class _Connection(working.Connection):
         if self.has_lost_its_transaction():
             self.stage.loses_its_transaction()
         self.stage.insist()
-        # PostgreSQL reports each change of it; a pooler that kept that to itself has each statement sent alone.
+        # PostgreSQL reports each change of it. A pooler may keep that to itself, but each statement is sent alone.
         if not opened.is_closed() and getattr(opened.get_settings(), "standard_conforming_strings", "on") != "on":
             self.stage.refuse(_READS_OTHERWISE.format(why=" while standard_conforming_strings is off"))
 

@@ -53,9 +53,7 @@ async def plan(
     async with connection.session(url.database(settings)) as control:
         facts = await status.look(control, settings)
         condition.insist_on_environment(facts, settings)
-        mismatch = await status.mismatch(control, settings, history, facts)
-        if mismatch is not None:
-            raise mismatch
+        await status.insist_on_a_match(control, settings, history, facts)
         edited = await modified.listed(control, settings, history, facts)
     if history.pending(facts.heads, target, direction):
         modified.insist_on_none_of(edited, settings)

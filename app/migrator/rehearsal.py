@@ -89,9 +89,7 @@ class _Rehearser(Runner):
         history.resolve(self._call.target)
         condition.insist_on_environment(facts, self._settings)
         _insist_on_a_stage(facts, self._settings)
-        mismatch = await status.mismatch(control, self._settings, history, facts)
-        if mismatch is not None:
-            raise mismatch
+        await status.insist_on_a_match(control, self._settings, history, facts)
         return history.pending(facts.heads, self._call.target)
 
     async def rehearses(self, history: History, pending: list[Revision], *, guard: Guard, before: Facts) -> Rehearsal:

@@ -109,9 +109,7 @@ class RehearsalWork(Work):
             self._ask(f"SET CONSTRAINTS {deferred} DEFERRED")
         duration_ms = self._elapsed_ms()
         footprint = self._fence.footprint
-        told, written, rewritten = self._ask(
-            f"{footprint.at_commit()}; {measuring.written(self.settings.version_table)}; {REWRITTEN}"
-        )
+        told, written, rewritten = self._ask(f"{footprint.at_commit()}; {self._count_written}; {REWRITTEN}")
         footprint.commits(told.rows[0][0], is_whole=True)
         step = RehearsedStep(
             revision=revision.revision,

@@ -37,8 +37,8 @@ async def migrate(call: Call, settings: Settings, *, turn: Turn, emit: Emit) -> 
     """Move the database to the call's target, up or down.
 
     Raises:
-        NotConfigured, UnknownTarget, HistoryMismatch, WrongEnvironment, PlanRefused, LockHeld, DatabaseUnavailable:
-            Nothing was changed.
+        NotConfigured, UnknownTarget, HistoryMismatch, WrongEnvironment, DowngradeNotAllowed, PlanRefused, LockHeld,
+            DatabaseUnavailable: Nothing was changed.
         StillRunning, IdempotencyKeyReused, Replayed: An earlier call had the same Idempotency-Key.
         RunStopped, DatabaseUnavailable: A run began; the problem carries run_id, applied and remaining.
     """
@@ -113,9 +113,7 @@ class _Errand:
         call = self._call
         self._history.resolve(call.target, call.direction)  # a target that is not here at all is said first
         condition.insist_on_environment(facts, self._settings)
-        mismatch = await status.mismatch(control, self._settings, self._history, facts)
-        if mismatch is not None:
-            raise mismatch
+        await status.insist_on_a_match(control, self._settings, self._history, facts)
         self.pending = self._history.pending(facts.heads, call.target, call.direction)
         if not self.pending:
             return await self._runner.nothing_to_do(control, facts)

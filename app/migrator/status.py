@@ -99,6 +99,17 @@ def _mismatch(history: "History", facts: Facts, known: tuple[str, ...]) -> Histo
     return DatabaseAhead(f"The database is at {names}, which this deployment does not contain.", **members)
 
 
+async def insist_on_a_match(control: Session, settings: Settings, history: "History", facts: Facts) -> None:
+    """See that this deployment knows every revision that the database is at.
+
+    Raises:
+        HistoryMismatch: It does not.
+    """
+    found = await mismatch(control, settings, history, facts)
+    if found is not None:
+        raise found
+
+
 def _known_ancestors(
     heads: tuple[str, ...], parents: Mapping[str, tuple[str, ...]], history: "History"
 ) -> tuple[str, ...]:
