@@ -32,7 +32,7 @@ class Fence:
 
     check: str
     """A statement that fails once the guard is gone or the run is cancelled: `lock.Guard.fence`."""
-    settings: str
+    settings: tuple[str, ...]
     """SET LOCAL statements for the start of each transaction."""
     mark: str
     """What a statement begins with that runs outside of a transaction."""
@@ -46,8 +46,8 @@ class Fence:
     """Where concurrent builds of the revision that runs go on record; None where they cannot."""
     dropped: list[str] = field(default_factory=list)
     """The INVALID indexes that were dropped to be built again."""
-    at_commit: str = ""
-    """A statement that the next COMMIT carries: the ledger's row of the step."""
+    at_commit: list[Callable[[str], str]] = field(default_factory=list)
+    """Statements that the next COMMIT carries, each around the query for the footprint: the ledger's rows of steps."""
     commits: int = 0
     """Transactions committed, and statements run outside of any, so far."""
     pid: int | None = field(default=None, init=False)
@@ -55,9 +55,9 @@ class Fence:
     asked_at: float | None = field(default=None, init=False)
     """Since when the database owes an answer, by `time.monotonic`; None while it owes none."""
 
-    def at_begin(self, note: str = "") -> str:
+    def at_begin(self, note: str = "") -> list[str]:
         """The statements that a BEGIN carries, a note of the footprint's among them; the last one tells the pid."""
-        return "; ".join(filter(None, [self.settings, self._statement_timeout(local=True), self.check, note, _PID]))
+        return [each for each in (*self.settings, self._statement_timeout(local=True), self.check, note, _PID) if each]
 
     @property
     def before_a_statement(self) -> str:
@@ -68,8 +68,13 @@ class Fence:
         timeout = self._statement_timeout(local=False) if self.session_is_ours else ""
         return "; ".join(filter(None, [timeout, self.check]))
 
-    async def send(self, opened: Any, sql: str) -> list[ResultSet]:  # noqa: ANN401 – asyncpg's, as SQLAlchemy has it
-        """Send statements among which is the check.
+    async def send(
+        self,
+        opened: Any,  # noqa: ANN401 – asyncpg's, as SQLAlchemy has it
+        sql: str,
+        results: list[ResultSet] | None = None,
+    ) -> list[ResultSet]:
+        """Send statements among which is the check; their results, also in `results` where one fails.
 
         Raises:
             LockLost: The guard is gone.
@@ -77,7 +82,7 @@ class Fence:
         """
         with self.asking():
             try:
-                return await simple_query.send(opened, sql)
+                return await simple_query.send(opened, sql, results)
             except asyncpg.InvalidTextRepresentationError as error:
                 if GUARD_LOST in str(error):
                     raise LockLost("The lock was lost, so nothing more is committed.") from None
@@ -122,13 +127,13 @@ def around(
     return Fence(
         check=check,
         settings=(
-            f"SET LOCAL application_name = {literal(backends.working_name(run_id))}; "
+            f"SET LOCAL application_name = {literal(backends.working_name(run_id))}",
             # A frozen function must not sit on table locks for longer than its run may last.
-            f"SET LOCAL idle_in_transaction_session_timeout = {lease_ms}; "
+            f"SET LOCAL idle_in_transaction_session_timeout = {lease_ms}",
             # DDL that waits for a table makes every reader queue behind it.
-            f"SET LOCAL lock_timeout = {lock_timeout_ms}; "
+            f"SET LOCAL lock_timeout = {lock_timeout_ms}",
             # The statement of a client that was killed ends in a second, instead of running to its end.
-            "SET LOCAL client_connection_check_interval = 1000"
+            "SET LOCAL client_connection_check_interval = 1000",
         ),
         mark=backends.mark(run_id),
         session_is_ours=not pooler,

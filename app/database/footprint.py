@@ -9,14 +9,12 @@ front of a statement without parameters when there was none for 10 ms, in the sa
 Sources: PostgreSQL manual, "pg_locks", "Explicit Locking" (table 13.2), "pg_class" (relfilenode), "SET" (SET LOCAL).
 """
 
-import json
 import re
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.database.literals import literal
+from app.database.literals import identifier, json_literal, literal
 
 _EVERY_S, _EVERY_S_PER_LOCK = 0.01, 0.0001
 """How much time is to lie between two looks. More where there are many locks, since each look reads all of them."""
@@ -24,8 +22,8 @@ _MOST_TABLES = 10_000
 """So many tables are noted at most, in a few dozen milliseconds. Of the rest nothing is told."""
 _MOST_TOLD = 100
 
-_BEFORE, _HELD, _FOOTPRINT = (f"migration_endpoint.{name}" for name in ("before", "held", "footprint"))
-"""Settings, set for the length of a transaction: nothing of them is left to whoever gets the backend next."""
+_BEFORE = "migration_endpoint.before"
+"""A setting, set for the length of a transaction: nothing of it is left to whoever gets the backend next."""
 
 _OWN_LOCKS = (
     "FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'relation' AND granted AND relation >= 16384 "
@@ -35,18 +33,19 @@ _OWN_LOCKS = (
 LOOK = f"SELECT relation, mode {_OWN_LOCKS}"
 """Short, since it stands before the statement in pg_stat_activity too, which cuts its queries."""
 
-_MODES = (
-    "(VALUES ('AccessShareLock', 1, 128), ('RowShareLock', 2, 192), ('RowExclusiveLock', 3, 240), "
-    "('ShareUpdateExclusiveLock', 4, 248), ('ShareLock', 5, 236), ('ShareRowExclusiveLock', 6, 252), "
-    "('ExclusiveLock', 7, 254), ('AccessExclusiveLock', 8, 255)) AS modes(mode, level, keeps_out)"
-)
-"""From the mildest on, with the set of modes that each keeps out: bit 0 is the first of them."""
-
-LOCKS_ON_RECORD = f"nullif(current_setting('{_FOOTPRINT}', true), '')::jsonb -> 'locks'"
-REWROTE_ON_RECORD = (
-    f"ARRAY(SELECT jsonb_array_elements_text(nullif(current_setting('{_FOOTPRINT}', true), '')::jsonb -> 'rewrote'))"
-)
-"""SQL expressions for a step's row, where `at_commit` came before it in the same transaction."""
+_KEEPS_OUT = {
+    "AccessShareLock": 128,
+    "RowShareLock": 192,
+    "RowExclusiveLock": 240,
+    "ShareUpdateExclusiveLock": 248,
+    "ShareLock": 236,
+    "ShareRowExclusiveLock": 252,
+    "ExclusiveLock": 254,
+    "AccessExclusiveLock": 255,
+}
+"""The modes from the mildest on, with the set of modes that each keeps out: bit 0 is the first of them."""
+_MODES = tuple(_KEEPS_OUT)
+_LEVEL = f"array_position('{{{','.join(_MODES)}}}', mode)"
 
 _MAY_REWRITE = re.compile(r"\b(?:alter|drop|truncate|cluster|refresh|do|call|select|execute)\b", re.IGNORECASE)
 """Words of statements that may write tables anew, or drop them. What a function does that a SELECT calls is told only
@@ -59,37 +58,30 @@ _MADE_HERE = (
 )
 """This transaction has made the table `c`: the row of a system attribute, or of a view's first one, is written once,
 and age() is 0 for the transaction itself, and less for its savepoints."""
-_NOTE = (  # short, as LOOK
-    f"SELECT set_config('{_BEFORE}',(SELECT json_object_agg(oid,json_build_array(relfilenode,oid::regclass))FROM("
+_TABLES = (  # short, as LOOK
+    "(SELECT json_object_agg(oid,json_build_array(relfilenode,oid::regclass))FROM("
     f"SELECT oid,relfilenode FROM pg_class c WHERE oid>=16384 AND {_KINDS} AND(age(xmin)>0 OR NOT {_MADE_HERE}) "
-    f"LIMIT {_MOST_TABLES})t)::text,true)IS NULL"
+    f"LIMIT {_MOST_TABLES})t)::text"
 )
+NOTE = f"SELECT set_config('{_BEFORE}',{_TABLES},true)IS NULL"
+"""A statement that notes which tables there are."""
 _NOTED = (
     "(SELECT key::oid AS oid, (value ->> 0)::oid AS relfilenode, value ->> 1 AS name "
-    f"FROM json_each(nullif(current_setting('{_BEFORE}', true), '')::json))"
+    f"FROM json_each(coalesce(nullif(current_setting('{_BEFORE}', true), ''), {_TABLES})::json))"
 )
-"""The tables that there were."""
+"""The tables that there were; those that there are, where a savepoint or a RESET has taken the note back."""
 REWRITTEN = (
     f"SELECT b.name, c.oid::regclass::text, pg_table_size(c.oid) FROM {_NOTED} AS b JOIN pg_class c USING (oid) "
     f"WHERE c.relfilenode <> b.relfilenode ORDER BY 1 LIMIT {_MOST_TOLD}"
 )
 """A statement that tells which tables are written anew: their name before and now, and their size in bytes."""
-_HOLDS = f"SELECT set_config('{_HELD}', (SELECT json_agg(relation || mode)::text {_OWN_LOCKS}), true) IS NULL"
-
-
-def _without_a_note(also: Iterable[int]) -> str:
-    """Where nothing was noted: those that are locked, or were, and that this transaction has not made."""
-    held = f"SELECT relation {_OWN_LOCKS} UNION SELECT unnest('{{{','.join(map(str, also))}}}'::oid[])"
-    return (
-        f"(SELECT c.oid, relfilenode, c.oid::regclass::text FROM ({held}) AS held(oid) JOIN pg_class c USING (oid) "
-        f"WHERE {_KINDS} AND nullif(current_setting('{_BEFORE}', true), '') IS NULL "
-        f"AND NOT {_MADE_HERE})"
-    )
+NOTHING = "SELECT NULL::jsonb AS locks, NULL::text[] AS rewrote"
+"""In the place of `Footprint.left`, where nobody has looked."""
 
 
 def note_before(operation: str) -> str:
     """The statement that notes which tables there are, where an operation may write some anew; else nothing."""
-    return _NOTE if _MAY_REWRITE.search(operation) else ""
+    return NOTE if _MAY_REWRITE.search(operation) else ""
 
 
 @dataclass(slots=True)
@@ -118,24 +110,27 @@ class Footprint:
     """Since when a lock, by its table's OID and its mode, is held at the most."""
     _over: dict[tuple[int, str], float] = field(default_factory=dict)
     """How long one was held that went with a savepoint, in seconds."""
+    _held_before: list[tuple[int, str]] = field(default_factory=list)
+    """The locks that the transaction held already when the revision began, in a rehearsal."""
 
     def starts_afresh(self) -> None:
         """Another revision begins, or the same one once more."""
         self.locks, self.rewrote = [], []
         self._is_whole = self._has_asked = False
 
-    @property
-    def at_begin(self) -> str:
-        """The statements that note which tables there are, and what this transaction has locked already."""
-        return f"{_NOTE}; {_HOLDS}"
+    def begins(self, *, is_noted: bool, held: list[tuple[int, str]] | None = None) -> None:
+        """A transaction has begun, and a statement follows at once.
 
-    def begins(self, *, is_noted: bool) -> None:
-        """A transaction has begun, and a statement follows at once."""
+        Args:
+            is_noted: It has noted which tables there are.
+            held: What it has locked already, as `LOOK` tells it, where it is a part of a longer one.
+        """
         if self._is_whole:
             self.starts_afresh()
         self._is_first, self._seen_at = True, time.monotonic()
         self._is_noted = is_noted
         self._since, self._over = {}, {}
+        self._held_before = held or []
 
     def note(self, operation: str) -> str:
         """What is to go before a statement that may write tables anew: nothing, if that was noted already."""
@@ -164,51 +159,84 @@ class Footprint:
             self._since.setdefault(lock, self._seen_at)
         self._seen_at = at
 
-    def at_commit(self) -> str:
-        """The statement that tells the footprint, including that of the revision's earlier transactions."""
+    def left(self) -> str:
+        """The query for what the revision has left so far, including its earlier transactions: one row, of two columns.
+
+        `locks` lists what `told` makes short; `rewrote` lists names. Nothing goes in that is not there to be told: most
+        revisions make a table, and PostgreSQL would spend more on planning the rest than on making it.
+        """
         now = time.monotonic()
-        known = [(lock, now - since) for lock, since in self._since.items()] + list(self._over.items())
-        seen = [f"({oid}::oid, {literal(mode)}, {_ms(held_s)})" for (oid, mode), held_s in known]
-        taken = [f"SELECT relation, mode, {_ms(now - self._seen_at)} {_OWN_LOCKS}"]
-        if seen:  # not a SELECT for each: thousands of them would be too deep for the parser
-            taken.append(f"VALUES {', '.join(seen)}")
-        unnoted = _without_a_note({oid for (oid, _), _ in known})
-        named = ["SELECT name, mode, ms FROM here"] + [
-            f"SELECT {literal(each['relation'])}, {literal(each['mode'])}, {each['held_ms']}" for each in self.locks
-        ]
+        since = {lock: now - since for lock, since in self._since.items()}
+        since |= {lock: max(held_s, since.get(lock, 0.0)) for lock, held_s in self._over.items()}
+        taken = f"SELECT relation AS oid, mode, {_ms(now - self._seen_at)} AS ms {_OWN_LOCKS}"
+        if since:  # not a SELECT for each: thousands of them would be too deep for the parser
+            seen = ", ".join(f"({oid}::oid, {literal(mode)}, {_ms(held_s)})" for (oid, mode), held_s in since.items())
+            taken += f" UNION ALL VALUES {seen}"
+        if self._held_before:
+            held = ", ".join(f"({oid}::oid, {literal(mode)})" for oid, mode in self._held_before)
+            taken = f"SELECT * FROM ({taken}) AS taken WHERE (oid, mode) NOT IN (VALUES {held})"
+        # Of a table that is gone only the note knows the name.
+        name, tables, counts = (
+            ("b.name", f"{_NOTED} AS b USING (oid) LEFT JOIN pg_class c USING (oid)", "true")
+            if self._is_noted
+            else ("c.oid::regclass::text", "pg_class c USING (oid)", f"{_KINDS} AND NOT {_MADE_HERE}")
+        )
+        rewritten = "c.relfilenode <> b.relfilenode" if self._is_noted else "false"
+        here = (
+            f"SELECT {name} AS relation, mode, ms, {rewritten} AS anew FROM ({taken}) AS taken JOIN {tables} "
+            f"WHERE {counts} AND c.relname IS DISTINCT FROM {literal(self.version_table)} "
+            f"AND c.relnamespace IS DISTINCT FROM to_regnamespace({literal(identifier(self.ledger_schema))})"
+        )
+        locks = f"SELECT relation, mode, max(ms) AS ms FROM here GROUP BY 1, 2 ORDER BY {_LEVEL} DESC, 3 DESC, 1"
+        rewrote = "SELECT DISTINCT relation FROM here WHERE anew ORDER BY 1" if self._is_noted else ""
         return (
-            f"SELECT set_config('{_FOOTPRINT}', (WITH before AS MATERIALIZED ({_NOTED} UNION ALL {unnoted}), "
-            "held AS MATERIALIZED (SELECT value AS lock "
-            f"FROM json_array_elements_text(nullif(current_setting('{_HELD}', true), '')::json)), "
-            f"taken(oid, mode, ms) AS ({' UNION ALL '.join(taken)}), "
-            "here AS (SELECT * FROM taken JOIN before USING (oid) WHERE (oid || mode) NOT IN (SELECT lock FROM held) "
-            "AND NOT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
-            f"WHERE c.oid = taken.oid AND (nspname = {literal(self.ledger_schema)} "
-            f"OR relname = {literal(self.version_table)}))), "
-            "locks AS (SELECT relation, mode, max(ms) AS ms, level, keeps_out "
-            f"FROM ({' UNION ALL '.join(named)}) AS named(relation, mode, ms) JOIN {_MODES} USING (mode) "
-            f"GROUP BY relation, mode, level, keeps_out ORDER BY level DESC, ms DESC, relation LIMIT {_MOST_TOLD}), "
-            # One that keeps nobody out whom another on the same table does not keep out as long tells nothing.
-            "telling AS (SELECT * FROM locks l WHERE NOT EXISTS (SELECT FROM locks o WHERE o.relation = l.relation "
-            "AND o.mode <> l.mode AND o.ms >= l.ms AND o.keeps_out & l.keeps_out = l.keeps_out)), "
-            "rewrote(relation) AS (SELECT name FROM here JOIN pg_class c USING (oid) "
-            "WHERE c.relfilenode <> here.relfilenode "
-            f"UNION SELECT unnest({literal(self.rewrote)}) ORDER BY 1 LIMIT {_MOST_TOLD}) "
-            "SELECT json_build_object('locks', (SELECT coalesce(json_agg(json_build_object('relation', relation, "
-            "'mode', mode, 'held_ms', ms) ORDER BY level DESC, ms DESC, relation), '[]') FROM telling), "
-            "'rewrote', (SELECT coalesce(json_agg(relation ORDER BY relation), '[]') FROM rewrote))::text), true)"
+            f"WITH here AS ({here}) SELECT coalesce((SELECT jsonb_agg(jsonb_build_object('relation', relation, 'mode', "
+            f"mode, 'held_ms', ms)) FROM ({locks} LIMIT {_MOST_TOLD}) AS locks), '[]') "
+            f"|| {json_literal(self.locks)} AS locks, "
+            + (f"ARRAY({rewrote} LIMIT {_MOST_TOLD})" if rewrote else "'{}'::text[]")
+            + f" || {literal(self.rewrote)} AS rewrote"
         )
 
-    def commits(self, told: str, *, is_whole: bool) -> None:
-        """Keep what `at_commit` has told, now that its transaction is committed.
+    def look_back(self) -> str:
+        """A statement that tells what the revision has left, as `commits` takes it."""
+        return f"SELECT locks, to_json(rewrote) FROM ({self.left()}) AS footprint"
+
+    def commits(self, locks: list[dict[str, Any]], rewrote: list[str], *, is_whole: bool) -> None:
+        """Keep what `left` has told, now that its transaction is committed.
 
         Args:
-            told: The setting's value that it returned.
+            locks: Its first column.
+            rewrote: Its second one.
             is_whole: The revision's step went on record with it.
         """
-        footprint = json.loads(told)
-        self.locks, self.rewrote = footprint["locks"], footprint["rewrote"]
+        self.locks, self.rewrote = told(locks), sorted(set(rewrote))[:_MOST_TOLD]
         self._is_whole = is_whole
+
+
+def told(locks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The locks that tell something, the strongest first, of those that were put on record.
+
+    One that keeps nobody out whom another on the same table does not keep out as long tells nothing.
+    """
+    longest: dict[tuple[str, str], int] = {}
+    for each in locks:
+        lock = each["relation"], each["mode"]
+        longest[lock] = max(each["held_ms"], longest.get(lock, 0))
+    telling = [
+        (relation, mode, held_ms)
+        for (relation, mode), held_ms in longest.items()
+        if not any(
+            other == relation
+            and stronger != mode
+            and longer_ms >= held_ms
+            and _KEEPS_OUT[stronger] & _KEEPS_OUT[mode] == _KEEPS_OUT[mode]
+            for (other, stronger), longer_ms in longest.items()
+        )
+    ]
+    telling.sort(key=lambda lock: (-_MODES.index(lock[1]), -lock[2], lock[0]))
+    return [
+        {"relation": relation, "mode": mode, "held_ms": held_ms} for relation, mode, held_ms in telling[:_MOST_TOLD]
+    ]
 
 
 def _ms(seconds: float) -> int:

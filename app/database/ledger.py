@@ -8,6 +8,7 @@ ledger cannot do, for want of rights, never stops a run.
 import json
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,7 +16,7 @@ from uuid import UUID
 
 import asyncpg
 
-from app.database import environment, footprint, idempotency, indexes, recorded, tables
+from app.database import environment, idempotency, indexes, recorded, tables
 from app.database.connection import Session
 from app.database.idempotency import Once
 from app.database.literals import identifier, json_literal, literal
@@ -183,13 +184,18 @@ class Ledger:
         sha256: str,
         started_at: datetime,
         duration_ms: int,
-    ) -> str:
-        """The statement that puts a step and its footprint on record, for the revision's own transaction."""
-        return (
-            f"INSERT INTO {self._schema}.step ({_STEP}) VALUES ("
+    ) -> Callable[[str], str]:
+        """What puts a step on record in the revision's own transaction: a statement around the query for its footprint.
+
+        The statement returns the footprint, as `Footprint.commits` takes it.
+        """
+        values = (
             f"{literal(run_id)}, {literal(revision)}, {literal(direction)}, {literal(down_revisions)}, "
-            f"{literal(sha256)}, {literal(started_at)}, {duration_ms}, "
-            f"{footprint.LOCKS_ON_RECORD}, {footprint.REWROTE_ON_RECORD})"
+            f"{literal(sha256)}, {literal(started_at)}, {duration_ms}"
+        )
+        return lambda footprint: (
+            f"INSERT INTO {self._schema}.step ({_STEP}) SELECT {values}, locks, rewrote "
+            f"FROM ({footprint}) AS footprint RETURNING locks, to_json(rewrote)"
         )
 
     def builds(self, run_id: UUID, revision: str, *, drops: bool) -> indexes.Record:

@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from app.database import footprint
 from app.database.connection import Session
 from app.database.literals import identifier, literal
-from app.report import Deployment, RecordedRun, RecordedRunWithSteps, RecordedStep, Runs, Selection, cursor
+from app.report import Deployment, RecordedRun, RecordedRunWithSteps, RecordedStep, Runs, Selection, TableLock, cursor
 
 _MOST_RUNS_OF_A_PLAN = 50
 """So often a plan can be continued."""
@@ -126,11 +127,11 @@ def _run(row: dict[str, Any], revisions: list[str]) -> dict[str, Any]:
 
 def _step(row: dict[str, Any]) -> RecordedStep:
     same = ("revision", "direction", "sha256", "duration_ms")
-    later = ("locks", "rewrote")  # which an earlier form lacks
     return RecordedStep(
         started_at=_time(row["started_at"]),
         **{name: row[name] for name in same},
-        **{name: row.get(name) or [] for name in later},
+        locks=[TableLock(**lock) for lock in footprint.told(row.get("locks") or [])],  # which an earlier form lacks
+        rewrote=row.get("rewrote") or [],
     )
 
 

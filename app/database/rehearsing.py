@@ -19,7 +19,7 @@ from uuid import UUID
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from app.database import connection, working
+from app.database import connection, fenced, working
 from app.database.fence import Fence
 from app.database.simple_query import ResultSet
 from app.database.url import Database
@@ -115,7 +115,7 @@ def engine(
         run_id=run_id,
         on_open=on_open,
         dbapi=_Dbapi(fence, stage),
-        session="SET default_transaction_read_only = on",
+        session="SET default_transaction_read_only = on; ",
     )
 
 
@@ -125,21 +125,21 @@ async def begin(opened: AsyncConnection, stage: Stage) -> None:
     await opened.exec_driver_sql(_NEVER_COMMITS)
 
 
-class _Dbapi(working.Dbapi):
+class _Dbapi(fenced.Dbapi):
     def __init__(self, fence: Fence, stage: Stage) -> None:
         super().__init__(fence)
         self._stage = stage
 
-    def connect(self, *arguments: Any, **options: Any) -> working.Connection:  # noqa: ANN401 – DBAPI
+    def connect(self, *arguments: Any, **options: Any) -> fenced.Connection:  # noqa: ANN401 – DBAPI
         if self._stage.is_set:
             self._stage.refuse("It opens a connection of its own.")
         return super().connect(*arguments, **options)
 
-    def connection(self, opened: Any, **options: Any) -> working.Connection:  # noqa: ANN401 – DBAPI
+    def connection(self, opened: Any, **options: Any) -> fenced.Connection:  # noqa: ANN401 – DBAPI
         return _Connection(self, opened, self._fence, self._stage, **options)
 
 
-class _Connection(working.Connection):
+class _Connection(fenced.Connection):
     __slots__ = ("stage",)
 
     def __init__(self, dbapi: _Dbapi, opened: Any, fence: Fence, stage: Stage, **options: Any) -> None:  # noqa: ANN401 – DBAPI
@@ -150,6 +150,12 @@ class _Connection(working.Connection):
         if self.stage.is_set:
             self.stage.begins()
         await super().begin()
+
+    async def begin_with(self, operation: str) -> list[ResultSet]:
+        if not self.stage.is_set:
+            return await super().begin_with(operation)
+        await self.begin()
+        return await self.sent(operation)
 
     @property
     def begin_words(self) -> str:
@@ -193,20 +199,20 @@ class _Connection(working.Connection):
     def commit(self) -> None:
         if self.stage.is_set:
             self.stage.refuse(_ENDS.format(what="commit()"))
-        super().commit()  # type: ignore[no-untyped-call]  # as in working
+        super().commit()  # type: ignore[no-untyped-call]  # as in fenced
 
     def rollback(self) -> None:
         if self.stage.is_set:
             self.stage.refuse(_ENDS.format(what="rollback()"))
-        super().rollback()  # type: ignore[no-untyped-call]  # as in working
+        super().rollback()  # type: ignore[no-untyped-call]  # as in fenced
 
     def set_isolation_level(self, level: str) -> None:
         if self.stage.is_set:
             self.stage.refuse(_ENDS.format(what=f"isolation level {level}"))
-        super().set_isolation_level(level)  # type: ignore[no-untyped-call]  # as in working
+        super().set_isolation_level(level)  # type: ignore[no-untyped-call]  # as in fenced
 
 
-class _Cursor(working.Cursor):
+class _Cursor(fenced.Cursor):
     __slots__ = ()
 
     async def _prepare_and_execute(self, operation: str, parameters: Sequence[Any] | None) -> None:
@@ -236,4 +242,4 @@ class _Cursor(working.Cursor):
         self._insist_on("")
 
 
-_Connection._cursor_cls = _Cursor  # noqa: SLF001 – SQLAlchemy's seam, as in working
+_Connection._cursor_cls = _Cursor  # noqa: SLF001 – SQLAlchemy's seam, as in fenced

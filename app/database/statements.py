@@ -3,6 +3,7 @@
 import re
 
 _ROWCOUNT = re.compile(r"(?:SELECT|UPDATE|DELETE|MERGE|FETCH|MOVE|COPY|INSERT \d+) (\d+)")
+_SHOWN = 120
 _SPACE = r"\s|--[^\n]*(?:\n|$)|/\*.*?\*/"
 
 
@@ -25,6 +26,11 @@ def wants_types(operation: str) -> bool:
     return ";" not in operation.rstrip().rstrip(";") and bool(
         _RETURNS_ROWS.match(operation) or re.search(r"\breturning\b", operation, re.IGNORECASE)
     )
+
+
+def beginning(operation: str) -> str:
+    """How it begins, for a comment in front of something else."""
+    return " ".join(operation[:_SHOWN].split()).replace("*/", "* /").replace("/*", "/ *")
 
 
 def calls_a_procedure(operation: str) -> bool:

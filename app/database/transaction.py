@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from app.database import footprint
 from app.database.fence import Fence
 
 
@@ -29,22 +30,27 @@ class Transaction:
             LockLost: The guard is gone; the transaction is rolled back.
         """
         fence = self._fence
-        step, fence.at_commit = fence.at_commit, ""
+        steps, fence.at_commit = fence.at_commit, []
+        looks = [fence.footprint.look_back()] * self.is_watched
+        if steps:
+            left = fence.footprint.left() if self.is_watched else footprint.NOTHING
+            looks = [step(left) for step in steps]
         # Marked, for pg_stat_activity, which shows the first kilobyte of a message.
-        left = f"/* COMMIT */ {fence.footprint.at_commit()}" if self.is_watched else ""
+        sql = "; ".join([*looks, fence.check, "COMMIT"])
         try:
-            told = await fence.send(self._connection, "; ".join(filter(None, [left, step, fence.check, "COMMIT"])))
+            told = await fence.send(self._connection, f"/* COMMIT */ {sql}")
         except BaseException:
             await rollback(self._connection, fence)
             raise
         if self.is_watched:
-            fence.footprint.commits(told[0].rows[0][0], is_whole=bool(step))
+            ((locks, rewrote),) = told[0].rows
+            fence.footprint.commits(locks, rewrote, is_whole=bool(steps))
         fence.commits += 1
         fence.pid = None
 
     async def rollback(self) -> None:
         """ROLLBACK; a step's row that was waiting for the COMMIT goes with it."""
-        self._fence.at_commit, self._fence.pid = "", None
+        self._fence.at_commit, self._fence.pid = [], None
         with self._fence.asking():
             await self._connection.execute("ROLLBACK")
 

@@ -1,32 +1,54 @@
-"""The connection that revisions run on: SQLAlchemy over asyncpg, with two things changed.
+"""The engines that revisions run on, whose connections are fenced, and that commands run on which only read."""
 
-Statements without parameters go over the simple query protocol, so that several in one string work and each
-takes one round trip. And every transaction is fenced (see fence.py), so that a run that has lost its guard
-cannot commit.
-
-SQLAlchemy's asyncpg dialect takes another DBAPI module by `create_engine(module=...)`; the classes below are
-that module's, and change as little of its own as they can.
-"""
-
-import contextlib
-import time
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 from uuid import UUID
 
-import asyncpg
 from sqlalchemy import NullPool
-from sqlalchemy.dialects.postgresql import asyncpg as dialect
+from sqlalchemy.dialects import registry
+from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.util import await_only
 
-from app.database import backends, connection, footprint, indexes, simple_query, statements
+from app.database import backends, connection, fenced, simple_query
 from app.database.fence import Fence
-from app.database.simple_query import ResultSet
-from app.database.transaction import Transaction, rollback
 from app.database.url import Database
+
+_OWN_SESSION = "SET client_connection_check_interval = 1000; SET lock_timeout = 0; "
+"""Where the session is ours alone, autocommit blocks are covered too. An index build waits for old transactions by
+design and blocks nobody, so a timeout of the role's would only leave it INVALID."""
+
+
+class Dialect(PGDialect_asyncpg):
+    """SQLAlchemy's dialect, for a session that has told when it was opened what the dialect would ask it."""
+
+    supports_statement_cache = True  # SQLAlchemy wants it said by each dialect anew
+    FACTS = (
+        "SELECT current_schema(), current_setting('default_transaction_isolation'), "
+        "current_setting('standard_conforming_strings')"
+    )
+    """Asked in one round trip, where SQLAlchemy's own questions take ten, in a transaction of theirs."""
+
+    def learn(self, opened: connection.Connection, facts: tuple[Any, ...]) -> None:
+        """Take in the answer to FACTS."""
+        version = opened.get_server_version()
+        self._version = (version.major, version.micro)  # as `Session.server_version` has it
+        self._schema, self._isolation_level, self._strings = facts
+
+    def _get_server_version_info(self, connection: object) -> tuple[int, ...]:  # noqa: ARG002 – SQLAlchemy's hook, as the next three
+        return self._version
+
+    def _get_default_schema_name(self, connection: object) -> str:  # noqa: ARG002
+        return cast("str", self._schema)  # None where the search path finds none, as SQLAlchemy's own has it
+
+    def get_default_isolation_level(self, dbapi_conn: object) -> Any:  # noqa: ANN401, ARG002 – SQLAlchemy lists the levels
+        """The session's own, as SQLAlchemy writes it."""
+        return self._isolation_level.upper()
+
+    def _set_backslash_escapes(self, connection: object) -> None:  # noqa: ARG002
+        self._backslash_escapes = self._strings == "off"
+
+
+registry.register("postgresql.fenced", __name__, Dialect.__name__)
 
 
 def engine(
@@ -35,7 +57,7 @@ def engine(
     *,
     run_id: UUID,
     on_open: Callable[[connection.Connection], None] = lambda _: None,
-    dbapi: "Dbapi | None" = None,
+    dbapi: fenced.Dbapi | None = None,
     session: str = "",
 ) -> AsyncEngine:
     """An engine whose connections are fenced; each is opened when asked for, and closed after use.
@@ -46,7 +68,7 @@ def engine(
         run_id: The run that the connections are for.
         on_open: Is handed each connection, for a caller who may have to cut it.
         dbapi: Makes the connections, where they are to be special.
-        session: A further statement for each session that is ours alone.
+        session: Further statements for each session that is ours alone, each with its semicolon.
     """
 
     async def connect() -> connection.Connection:
@@ -54,16 +76,15 @@ def engine(
         name = backends.working_name(run_id) if fence.session_is_ours else connection.CONTROL
         opened = await connection.connect(database, application_name=name)
         on_open(opened)
-        if fence.session_is_ours:
-            # Where the session is ours alone, autocommit blocks are covered too. An index build waits for old
-            # transactions by design and blocks nobody, so a timeout of the role's would only leave it INVALID.
-            with fence.asking():
-                await opened.execute(f"SET client_connection_check_interval = 1000; SET lock_timeout = 0; {session}")
+        own = _OWN_SESSION + session if fence.session_is_ours else ""
+        with fence.asking():
+            results = await simple_query.send(opened, f"{own}{Dialect.FACTS}")
+        dialect.learn(opened, results[-1].rows[0])
         return opened
 
-    return create_async_engine(
-        "postgresql+asyncpg://",
-        module=dbapi or Dbapi(fence),
+    made = create_async_engine(
+        "postgresql+fenced://",
+        module=dbapi or fenced.Dbapi(fence),
         async_creator=connect,
         poolclass=NullPool,
         pool_reset_on_return=None,  # closing does what is to be done, and nothing on a connection that was cut
@@ -72,6 +93,8 @@ def engine(
         if fence.session_is_ours
         else {"prepared_statement_cache_size": 0, "prepared_statement_name_func": str},
     )
+    dialect = cast("Dialect", made.sync_engine.dialect)
+    return made
 
 
 def plain_engine(database: Database) -> AsyncEngine:
@@ -81,221 +104,3 @@ def plain_engine(database: Database) -> AsyncEngine:
         return await connection.connect(database, application_name=connection.CONTROL)
 
     return create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
-
-
-class Dbapi(dialect.AsyncAdapt_asyncpg_dbapi):
-    """asyncpg as SQLAlchemy sees it, making fenced connections."""
-
-    def __init__(self, fence: Fence) -> None:
-        super().__init__(asyncpg)  # type: ignore[no-untyped-call]  # SQLAlchemy's dialects are not typed
-        self._fence = fence
-
-    def connect(self, *_: Any, async_creator_fn: Any, **options: Any) -> "Connection":  # noqa: ANN401 – DBAPI
-        """Open a connection the way `engine` says; called in SQLAlchemy's greenlet."""
-
-        async def create() -> Connection:
-            return self.connection(await async_creator_fn(), **options)
-
-        return await_only(create())
-
-    def connection(self, opened: Any, **options: Any) -> "Connection":  # noqa: ANN401 – DBAPI
-        """Make a connection of this kind of asyncpg's."""
-        return Connection(self, opened, self._fence, **options)
-
-
-class Connection(dialect.AsyncAdapt_asyncpg_connection):
-    """A DBAPI connection whose transactions are fenced."""
-
-    __slots__ = ("_fence", "upcoming")
-
-    _connection: Any  # asyncpg's connection; SQLAlchemy's own protocol for it leaves out what is used here
-    _transaction: Any
-
-    def __init__(self, dbapi: Dbapi, opened: Any, fence: Fence, **options: Any) -> None:  # noqa: ANN401 – DBAPI
-        super().__init__(dbapi, opened, **options)  # type: ignore[no-untyped-call]  # as above
-        self._fence = fence
-        self.upcoming = ""
-        """The statement that is to be sent, for which a transaction may have to be begun."""
-
-    def close(self) -> None:
-        """Close the connection. SQLAlchemy's own way waits for the server's farewell, which may never come."""
-        if not self._connection.is_closed():
-            self.rollback()  # type: ignore[no-untyped-call]  # as above
-        await_only(connection.close(self._connection))
-
-    async def _start_transaction(self) -> None:
-        """SQLAlchemy's hook before each statement that finds no transaction open."""
-        if self.isolation_level == "autocommit":
-            # No transaction to hold the statement back: look right before it instead.
-            await self._fence.send(self._connection, self._fence.before_a_statement)
-            self._fence.commits += 1
-        else:
-            await self.begin()
-
-    @property
-    def is_outside_of_transactions(self) -> bool:
-        """In an autocommit block, or behind a COMMIT in a revision's SQL: what is sent now commits by itself."""
-        return self.isolation_level == "autocommit" or self.has_lost_its_transaction()
-
-    def marked(self, operation: str) -> str:
-        """The statement as it shows outside of a transaction, so that it can be told whose it is."""
-        return self._fence.mark + operation
-
-    async def clear_the_way_for(self, wanted: indexes.Build) -> None:
-        """Before a concurrent build: put it on record, and drop what an interrupted one of this revision left.
-
-        Raises:
-            MigrationFailed: An INVALID index of its name is in the way, and not ours to drop.
-        """
-        fence = self._fence
-        looked = f"{indexes.before(wanted, fence.builds)}; {fence.before_a_statement}"
-        left = (await fence.send(self._connection, looked))[0].rows
-        for name in indexes.to_drop(left, fence.builds):
-            await fence.send(self._connection, f"{fence.mark}DROP INDEX CONCURRENTLY {name}")
-            fence.dropped.append(name)
-
-    @contextlib.asynccontextmanager
-    async def watching_for_a_commit(self) -> AsyncIterator[None]:
-        """Around each statement: a revision may end Alembic's transaction by a COMMIT in its SQL.
-
-        What follows then commits by itself, so it is looked at like a statement in an autocommit block.
-        """
-        if self.has_lost_its_transaction():
-            await self._fence.send(self._connection, self._fence.check)
-        try:
-            with self._fence.asking():
-                yield
-        finally:
-            if self.has_lost_its_transaction():
-                self._fence.commits += 1
-
-    async def sent(self, operation: str) -> list[ResultSet]:
-        """The results of a statement without parameters; what its footprint needs goes before it."""
-        seen = self._fence.footprint
-        note = look = ""
-        if self._is_watched and not statements.ends_a_transaction(operation):
-            note = seen.note(operation)
-            look = footprint.LOOK if seen.wants_a_look(alone=False) else ""
-        at = time.monotonic()
-        before = [each for each in (look, note) if each]
-        results = await simple_query.send(self._connection, "; ".join([*before, operation]))
-        if look:
-            seen.sees(results[0].rows, at=at)
-        return results[len(before) :]
-
-    async def looks_at_its_locks(self) -> None:
-        """Before a statement of the extended protocol, whose message has no room for a look."""
-        async with self._execute_mutex:
-            if not self._is_watched or not self._fence.footprint.wants_a_look(alone=True):
-                return
-            at, note = time.monotonic(), self._fence.footprint.note(self.upcoming)
-            try:
-                look = await self._fence.send(self._connection, "; ".join(filter(None, [footprint.LOOK, note])))
-            except Exception as error:  # noqa: BLE001 – SQLAlchemy's own translation follows
-                self._handle_exception(error)
-            self._fence.footprint.sees(look[0].rows, at=at)
-
-    @property
-    def _is_watched(self) -> bool:
-        """In a transaction whose locks are to be told."""
-        return self._transaction is not None and self._transaction.is_watched and self._connection.is_in_transaction()
-
-    def has_lost_its_transaction(self) -> bool:
-        """Whether the transaction that SQLAlchemy takes for open has ended, by a statement of the revision's."""
-        opened = self._connection
-        return self._transaction is not None and not opened.is_closed() and not opened.is_in_transaction()
-
-    @property
-    def begin_words(self) -> str:
-        """BEGIN, with the modes of the transaction."""
-        level = "" if self.isolation_level in (None, "autocommit") else self.isolation_level.replace("_", " ").upper()
-        modes = f" ISOLATION LEVEL {level}" if level else ""
-        return "BEGIN" + modes + " READ ONLY" * self.readonly + " DEFERRABLE" * self.deferrable
-
-    async def begin(self) -> None:
-        """Begin a fenced transaction.
-
-        Raises:
-            LockLost: The guard is gone.
-        """
-        is_watched = self.isolation_level != "autocommit"
-        note = footprint.note_before(self.upcoming) if is_watched else ""
-        begin = f"{self.begin_words}; {self._fence.at_begin(note)}"
-        try:
-            told = await self._fence.send(self._connection, begin)
-        except Exception as error:  # noqa: BLE001 – whatever it is, the transaction must not stay open
-            await rollback(self._connection, self._fence)
-            self._handle_exception(error)
-        self._fence.pid = told[-1].rows[0][0]
-        self._fence.footprint.begins(is_noted=bool(note))
-        self._transaction = Transaction(self._connection, self._fence, is_watched=is_watched)
-
-    @contextlib.asynccontextmanager
-    async def in_a_transaction_of_its_own(self) -> AsyncIterator[None]:
-        """For a statement of several messages in an autocommit block.
-
-        The statement commits by itself as ever, but fenced, with our settings, and on one backend: a
-        transaction pooler may hand each message that is outside of a transaction to another.
-        """
-        await self.begin()
-        try:
-            yield
-        except BaseException:
-            await rollback(self._connection, self._fence)
-            raise
-        else:
-            await self._transaction.commit()
-        finally:
-            self._transaction = None
-
-
-class Cursor(dialect.AsyncAdapt_asyncpg_cursor):
-    """A cursor that sends statements without parameters over the simple query protocol."""
-
-    __slots__ = ()
-
-    _adapt_connection: Any  # our Connection, behind SQLAlchemy's narrower type
-    _connection: Any
-    _description: Any
-
-    async def _prepare_and_execute(self, operation: str, parameters: Sequence[Any] | None) -> None:
-        adapted = self._adapt_connection
-        if adapted.is_outside_of_transactions:
-            operation = adapted.marked(operation)
-        adapted.upcoming = operation
-        if parameters or self.server_side or statements.wants_types(operation):
-            await adapted.looks_at_its_locks()
-            async with adapted.watching_for_a_commit(), self._alone(operation):
-                await super()._prepare_and_execute(operation, parameters)  # type: ignore[no-untyped-call]  # as above
-            return
-        async with adapted._execute_mutex:
-            try:
-                if adapted.is_outside_of_transactions and (wanted := indexes.build(operation)):
-                    await adapted.clear_the_way_for(wanted)
-                if adapted._transaction is None:
-                    await adapted._start_transaction()
-                async with adapted.watching_for_a_commit():
-                    results = await adapted.sent(operation)
-            except Exception as error:  # noqa: BLE001 – SQLAlchemy's own translation follows
-                adapted._handle_exception(error)
-            last = results[-1] if results else ResultSet()
-            self._description = [
-                (column.name, column.type_oid, None, None, None, None, None) for column in last.columns
-            ] or None
-            self._rows = deque(last.rows)
-            self._rowcount = statements.rowcount(last.status)
-
-    async def _executemany(self, operation: str, seq_of_parameters: Sequence[Any]) -> None:
-        await self._adapt_connection.looks_at_its_locks()
-        async with self._adapt_connection.watching_for_a_commit(), self._alone(operation):
-            await super()._executemany(operation, seq_of_parameters)  # type: ignore[no-untyped-call]  # as above
-
-    def _alone(self, operation: str) -> AbstractAsyncContextManager[None]:
-        adapted = self._adapt_connection
-        # A procedure may commit by itself, which it cannot do inside of a transaction block.
-        if adapted.isolation_level != "autocommit" or self.server_side or statements.calls_a_procedure(operation):
-            return contextlib.nullcontext()
-        return adapted.in_a_transaction_of_its_own()  # type: ignore[no-any-return]  # see _adapt_connection
-
-
-Connection._cursor_cls = Cursor

@@ -9,7 +9,7 @@ from sqlalchemy.util import await_only
 
 from app.database import measuring, rehearsing
 from app.database.connection import Connection
-from app.database.footprint import REWRITTEN
+from app.database.footprint import LOOK, NOTE, REWRITTEN
 from app.database.rehearsing import Stage
 from app.database.simple_query import ResultSet
 from app.errors import PermissionDenied
@@ -87,8 +87,8 @@ class RehearsalWork(Work):
         super().begins(revision)
         # As its own BEGIN would, with the limits, the check, and what is locked already.
         footprint = self._fence.footprint
-        self._written = self._ask(f"{self._fence.at_begin(footprint.at_begin)}; {self._count_written}")[-1]
-        footprint.begins(is_noted=True)
+        *_, held, self._written = self._ask("; ".join([*self._fence.at_begin(NOTE), LOOK, self._count_written]))
+        footprint.begins(is_noted=True, held=[(oid, mode) for oid, mode in held.rows])
         self.mark()
 
     def ends(self, revision: Revision) -> None:
@@ -109,8 +109,8 @@ class RehearsalWork(Work):
             self._ask(f"SET CONSTRAINTS {deferred} DEFERRED")
         duration_ms = self._elapsed_ms()
         footprint = self._fence.footprint
-        told, written, rewritten = self._ask(f"{footprint.at_commit()}; {self._count_written}; {REWRITTEN}")
-        footprint.commits(told.rows[0][0], is_whole=True)
+        left, written, rewritten = self._ask(f"{footprint.look_back()}; {self._count_written}; {REWRITTEN}")
+        footprint.commits(*left.rows[0], is_whole=True)
         step = RehearsedStep(
             revision=revision.revision,
             message=revision.message,

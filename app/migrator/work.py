@@ -200,17 +200,18 @@ class Work:
     def applies(self, applying: Applying) -> None:
         """A revision has run; its step goes on record with the COMMIT that follows."""
         if self.ledger is not None:
-            step = self.ledger.step(
-                self.run_id,
-                revision=applying.revision,
-                direction=applying.direction,
-                down_revisions=applying.down_revisions,
-                sha256=applying.sha256,
-                started_at=self._started_at,
-                duration_ms=self._elapsed_ms(),
-            )
             # Beside a step that still waits, when its revision had ended Alembic's transaction by itself.
-            self._fence.at_commit = "; ".join(filter(None, [self._fence.at_commit, step]))
+            self._fence.at_commit.append(
+                self.ledger.step(
+                    self.run_id,
+                    revision=applying.revision,
+                    direction=applying.direction,
+                    down_revisions=applying.down_revisions,
+                    sha256=applying.sha256,
+                    started_at=self._started_at,
+                    duration_ms=self._elapsed_ms(),
+                )
+            )
 
     def ends(self, revision: Revision) -> None:
         """A revision is committed."""
