@@ -20,9 +20,10 @@ from app.database.footprint import Footprint
 from app.database.literals import literal
 from app.database.lock import CANCELLED, GUARD_LOST
 from app.database.simple_query import ResultSet
-from app.errors import Cancelled, LockLost
+from app.errors import Cancelled, LockLost, MigrationFailed
 
 _PID = "SELECT pg_backend_pid()"
+_VERSION_MOVED = "the version table was changed by somebody else"
 _LONGEST_TIMEOUT_MS = 2**31 - 1
 
 
@@ -48,6 +49,8 @@ class Fence:
     """The INVALID indexes that were dropped to be built again."""
     at_commit: list[Callable[[str], str]] = field(default_factory=list)
     """Statements that the next COMMIT carries, each around the query for the footprint: the ledger's rows of steps."""
+    version: str = ""
+    """The statement that moves the version, while it waits to go with the COMMIT."""
     commits: int = 0
     """Transactions committed, and statements run outside of any, so far."""
     pid: int | None = field(default=None, init=False)
@@ -79,6 +82,7 @@ class Fence:
         Raises:
             LockLost: The guard is gone.
             Cancelled: Somebody has asked for the end of the run.
+            MigrationFailed: The version was not where the statement that moves it expects it.
         """
         with self.asking():
             try:
@@ -88,7 +92,24 @@ class Fence:
                     raise LockLost("The lock was lost, so nothing more is committed.") from None
                 if CANCELLED in str(error):
                     raise Cancelled("The run was cancelled, so nothing more is committed.") from None
+                if _VERSION_MOVED in str(error):
+                    raise MigrationFailed(
+                        "The version table does not say any more that the database is at the revision before this one.",
+                        hint="Somebody has changed it while the run went on. See GET /plan, then call again.",
+                        sqlstate=None,
+                        message=None,
+                    ) from None
                 raise
+
+    def moves_the_version(self) -> str:
+        """The statement that has waited, which now fails where it moves no row, as Alembic would; or nothing."""
+        version, self.version = self.version, ""
+        if not version:
+            return ""
+        return (
+            f"WITH moved AS ({version} RETURNING 1) "
+            f"SELECT (CASE count(*) WHEN 1 THEN '1' ELSE '{_VERSION_MOVED}' END)::integer FROM moved"
+        )
 
     @contextlib.contextmanager
     def asking(self) -> Iterator[None]:

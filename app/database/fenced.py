@@ -24,6 +24,10 @@ from app.database.fence import Fence
 from app.database.simple_query import ResultSet
 from app.database.transaction import Transaction, rollback
 
+GOES_WITH_THE_COMMIT = "migration_endpoint_goes_with_the_commit"
+"""The execution option of a statement that moves the version: it is sent with the COMMIT, and fails there if it does
+not change one row. Until then it says that it has."""
+
 
 class Dbapi(dialect.AsyncAdapt_asyncpg_dbapi):
     """asyncpg as SQLAlchemy sees it, making fenced connections."""
@@ -147,6 +151,15 @@ class Connection(dialect.AsyncAdapt_asyncpg_connection):
         opened = self._connection
         return self._transaction is not None and not opened.is_closed() and not opened.is_in_transaction()
 
+    async def moves_the_version(self) -> None:
+        """Before another statement: send the one that waits."""
+        if self._fence.version:
+            async with self._execute_mutex:
+                try:
+                    await self._fence.send(self._connection, self._fence.moves_the_version())
+                except Exception as error:  # noqa: BLE001 – SQLAlchemy's own translation follows
+                    self._handle_exception(error)
+
     @property
     def begin_words(self) -> str:
         """BEGIN, with the modes of the transaction."""
@@ -164,7 +177,8 @@ class Connection(dialect.AsyncAdapt_asyncpg_connection):
         try:
             told = await self._fence.send(self._connection, "; ".join(words))
         except Exception as error:  # noqa: BLE001 – whatever it is, the transaction must not stay open
-            await self._begins_in_vain()
+            self._transaction = self._fence.pid = None
+            await rollback(self._connection, self._fence)
             self._handle_exception(error)
         self._fence.pid = told[-1].rows[0][0]
 
@@ -181,8 +195,6 @@ class Connection(dialect.AsyncAdapt_asyncpg_connection):
         try:
             await self._fence.send(self._connection, f"{begin}; {operation}", results)
         except Exception as error:
-            if len(results) < len(words):
-                await self._begins_in_vain()
             if results or not isinstance(error, asyncpg.PostgresSyntaxError):
                 raise
             # PostgreSQL reads a message as a whole before it runs any of it, so not even the BEGIN was run. The
@@ -199,10 +211,6 @@ class Connection(dialect.AsyncAdapt_asyncpg_connection):
         self._fence.footprint.begins(is_noted=bool(note))
         self._transaction = Transaction(self._connection, self._fence, is_watched=is_watched)
         return [self.begin_words, *self._fence.at_begin(note)]
-
-    async def _begins_in_vain(self) -> None:
-        self._transaction = self._fence.pid = None
-        await rollback(self._connection, self._fence)
 
     @contextlib.asynccontextmanager
     async def in_a_transaction_of_its_own(self) -> AsyncIterator[None]:
@@ -232,8 +240,18 @@ class Cursor(dialect.AsyncAdapt_asyncpg_cursor):
     _connection: Any
     _description: Any
 
+    def lets_it_wait(self, operation: str) -> bool:
+        """Let a statement wait for the COMMIT, if there is a transaction that it can wait in."""
+        adapted = self._adapt_connection
+        if adapted._fence.version or adapted._transaction is None or adapted.is_outside_of_transactions:
+            return False
+        adapted._fence.version = operation
+        self._description, self._rows, self._rowcount = None, deque(), 1
+        return True
+
     async def _prepare_and_execute(self, operation: str, parameters: Sequence[Any] | None) -> None:
         adapted = self._adapt_connection
+        await adapted.moves_the_version()
         if adapted.is_outside_of_transactions:
             operation = adapted.marked(operation)
         adapted.upcoming = operation
@@ -246,11 +264,14 @@ class Cursor(dialect.AsyncAdapt_asyncpg_cursor):
             try:
                 if adapted.is_outside_of_transactions and (wanted := indexes.build(operation)):
                     await adapted.clear_the_way_for(wanted)
-                if adapted._transaction is None and adapted.isolation_level == "autocommit":
-                    await adapted._start_transaction()
-                begins = adapted._transaction is None and adapted.isolation_level != "autocommit"
+                send = adapted.sent
+                if adapted._transaction is None:
+                    if adapted.isolation_level == "autocommit":
+                        await adapted._start_transaction()
+                    else:
+                        send = adapted.begin_with
                 async with adapted.watching_for_a_commit():
-                    results = await (adapted.begin_with if begins else adapted.sent)(operation)
+                    results = await send(operation)
             except Exception as error:  # noqa: BLE001 – SQLAlchemy's own translation follows
                 adapted._handle_exception(error)
             last = results[-1] if results else ResultSet()
@@ -261,6 +282,7 @@ class Cursor(dialect.AsyncAdapt_asyncpg_cursor):
             self._rowcount = statements.rowcount(last.status)
 
     async def _executemany(self, operation: str, seq_of_parameters: Sequence[Any]) -> None:
+        await self._adapt_connection.moves_the_version()
         await self._adapt_connection.looks_at_its_locks()
         async with self._adapt_connection.watching_for_a_commit(), self._alone(operation):
             await super()._executemany(operation, seq_of_parameters)  # type: ignore[no-untyped-call]  # as above

@@ -76,6 +76,8 @@ class Guard:
         self._pid = 0
         self._revision, self._progress = "", "0/0"
         self._changed = asyncio.Event()
+        self._is_told = False
+        """The loop will hear that something is to be shown."""
         self._releasing = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._heartbeat: asyncio.Task[None] | None = None
@@ -134,7 +136,9 @@ class Guard:
     def show(self, revision: str, progress: str) -> None:
         """Show where the run is, from any thread; a heartbeat follows soon."""
         self._revision, self._progress = revision, progress
-        self._loop.call_soon_threadsafe(self._changed.set)
+        if not self._is_told:  # waking the loop's thread costs a quick revision more than its own work does
+            self._is_told = True
+            self._loop.call_soon_threadsafe(self._changed.set)
 
     async def confirm(self) -> None:
         """Prove to PostgreSQL that the run is alive, which renews the lease; sets `lost` where it is too late."""
@@ -162,6 +166,7 @@ class Guard:
             if self._releasing.is_set() or self.lost.is_set():
                 return
             self._changed.clear()
+            self._is_told = False
             await self.confirm()
             # A hundred quick revisions are not worth a hundred beats.
             await _either(self._releasing, pause)

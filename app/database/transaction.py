@@ -24,7 +24,7 @@ class Transaction:
         """Nothing is left to do: the connection began the transaction."""
 
     async def commit(self) -> None:
-        """COMMIT, with the footprint, the step's row and the check before it.
+        """COMMIT, with the footprint, the step's row, the version and the check before it.
 
         Raises:
             LockLost: The guard is gone; the transaction is rolled back.
@@ -36,7 +36,7 @@ class Transaction:
             left = fence.footprint.left() if self.is_watched else footprint.NOTHING
             looks = [step(left) for step in steps]
         # Marked, for pg_stat_activity, which shows the first kilobyte of a message.
-        sql = "; ".join([*looks, fence.check, "COMMIT"])
+        sql = "; ".join([*looks, *filter(None, [fence.moves_the_version()]), fence.check, "COMMIT"])
         try:
             told = await fence.send(self._connection, f"/* COMMIT */ {sql}")
         except BaseException:
@@ -49,8 +49,8 @@ class Transaction:
         fence.pid = None
 
     async def rollback(self) -> None:
-        """ROLLBACK; a step's row that was waiting for the COMMIT goes with it."""
-        self._fence.at_commit, self._fence.pid = [], None
+        """ROLLBACK; what was waiting for the COMMIT goes with it."""
+        self._fence.at_commit, self._fence.version, self._fence.pid = [], "", None
         with self._fence.asking():
             await self._connection.execute("ROLLBACK")
 

@@ -166,7 +166,7 @@ class Work:
             TimeBudgetExhausted: It would not have the time.
             MigrationFailed: It is not what was planned.
         """
-        if self.pending and revision not in self.remaining[:1]:
+        if self.pending and revision not in self.pending[len(self.applied) : len(self.applied) + 1]:
             raise MigrationFailed(
                 f"Alembic is about to run {revision.revision}, which is not what comes next in the plan of this run.",
                 hint="Somebody has changed the version table while the run went on. See GET /plan, then call again.",

@@ -12,8 +12,9 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.database import connection, fence, lock, url, working
+from app.database import connection, fence, fenced, lock, url, working
 from app.database.ledger import new_run_id
+from app.errors import MigrationFailed
 from tests.conftest import MakeSettings
 from tests.servers import Database
 
@@ -241,3 +242,90 @@ async def test_the_isolation_level_that_a_revision_asks_for_holds(opened: Open) 
         await chosen.rollback()
         plain = await conn.execution_options(isolation_level="READ COMMITTED")
         assert (await plain.execute(sa.text("SHOW transaction_isolation"))).scalar_one() == "read committed"
+
+
+async def test_the_dialect_knows_of_the_session_what_sqlalchemys_own_would_have_asked(
+    opened: Open, on: Database, database: Database, settings: MakeSettings
+) -> None:
+    name = database.address.database
+    database.execute("CREATE SCHEMA shop")
+    database.execute(f'ALTER DATABASE "{name}" SET search_path = shop')
+    database.execute(f"ALTER DATABASE \"{name}\" SET default_transaction_isolation = 'repeatable read'")
+    database.execute(f'ALTER DATABASE "{name}" SET standard_conforming_strings = off')
+    facts = (
+        "server_version_info",
+        "default_schema_name",
+        "default_isolation_level",
+        "_backslash_escapes",
+        "max_identifier_length",
+        "supports_virtual_generated_columns",
+    )
+    plain = working.plain_engine(url.database(settings(database_url=on.url)))
+    async with plain.connect() as theirs:
+        known = {fact: getattr(theirs.dialect, fact) for fact in facts}
+    await plain.dispose()
+    assert known["default_schema_name"] == "shop"
+    assert known["_backslash_escapes"] is True
+    async with opened() as conn:
+        assert {fact: getattr(conn.dialect, fact) for fact in facts} == known
+        assert (conn.dialect.name, conn.dialect.driver) == ("postgresql", "asyncpg")
+
+
+async def test_the_first_statement_of_a_transaction_is_seen_by_whoever_looks_what_takes_so_long(
+    opened: Open, database: Database
+) -> None:
+    long = "CREATE TABLE /* the one */ t (\n    id int\n); SELECT '" + "x" * 2000 + "' AS y"
+    async with opened() as conn:
+        await conn.execute(sa.text(long))
+        ((query,),) = database.execute(
+            "SELECT query FROM pg_stat_activity WHERE state = 'idle in transaction' AND query LIKE '%CREATE TABLE%' "
+            "AND datname = current_database()"
+        )
+        assert query.startswith("/* CREATE TABLE / * the one * / t ( id int ); SELECT 'xxx")
+
+
+async def test_a_statement_that_moves_the_version_goes_with_the_commit_and_ahead_of_any_other_statement(
+    opened: Open, database: Database
+) -> None:
+    moving = sa.text("UPDATE v SET n = n + 1 WHERE n = 1").execution_options(**{fenced.GOES_WITH_THE_COMMIT: True})
+
+    def moves(connection: sa.Connection) -> int:
+        return connection.execute(moving).rowcount
+
+    async with opened() as conn:
+        await conn.execute(sa.text("CREATE TABLE v (n int); INSERT INTO v VALUES (1)"))
+        assert await conn.run_sync(moves) == 1
+        assert (await conn.execute(sa.text("SELECT n FROM v"))).scalar_one() == 2
+        await conn.commit()
+        assert database.value("SELECT n FROM v") == 2
+
+        await conn.execute(sa.text("INSERT INTO v VALUES (1)"))
+        await conn.run_sync(moves)
+        await conn.execute(sa.text("DELETE FROM v WHERE n > :n"), {"n": 1})
+        await conn.commit()
+        assert database.execute("SELECT n FROM v") == []
+
+        await conn.execute(sa.text("INSERT INTO v VALUES (1)"))
+        await conn.run_sync(moves)
+        await conn.execute(sa.text("UPDATE v SET n = n + :n"), [{"n": 10}, {"n": 10}])
+        assert (await conn.execute(sa.text("DELETE FROM v RETURNING n"))).scalar_one() == 22
+
+        await conn.execute(sa.text("INSERT INTO v VALUES (1)"))
+        await conn.run_sync(moves)
+        await conn.rollback()  # what waited goes with it
+        await conn.execute(sa.text("INSERT INTO v VALUES (7)"))
+        await conn.commit()
+        assert database.execute("SELECT n FROM v") == [(7,)]
+
+        await conn.execute(sa.text("INSERT INTO v VALUES (8)"))
+        await conn.run_sync(moves)
+        with pytest.raises(MigrationFailed, match="version table"):
+            await conn.commit()
+        await conn.rollback()
+        assert database.execute("SELECT n FROM v") == [(7,)]
+
+        # Outside of a transaction nothing would bring it.
+        assert (await conn.execute(sa.text("UPDATE v SET n = 1"))).rowcount == 1
+        await conn.exec_driver_sql("COMMIT")
+        assert await conn.run_sync(moves) == 1
+        assert database.value("SELECT n FROM v") == 2

@@ -122,7 +122,28 @@ async def test_a_revision_that_changes_the_version_table_behind_alembics_back_is
     history = write_history(a1=FIRST, b2="op.execute(\"UPDATE alembic_version SET version_num = 'zz'\")", c3=LAST)
     answer = await post(settings(history))
     assert answer.status_code == 500, answer.text
-    assert answer.json()["revision"] == "b2"
+    problem = answer.json()
+    assert (problem["revision"], problem["rolled_back"]) == ("b2", True)
+    assert "version table" in problem["detail"]
+    assert "GET /plan" in problem["hint"]
     assert database.value("SELECT version_num FROM alembic_version") == "a1"
     async with client_of(settings(history)) as client:
         assert (await client.get("/status", headers=READ)).json()["current"] == ["a1"]
+
+
+async def test_what_an_env_py_does_as_a_revision_is_applied_finds_its_version_moved(
+    write_history: WriteHistory, settings: MakeSettings, database: Database
+) -> None:
+    history = write_history(a1="op.execute('CREATE TABLE seen (version text)')", b2=LAST, c3="pass")
+    env_py = history / "env.py"
+    env_py.write_text(
+        env_py.read_text().replace(
+            "context.configure(",
+            "def notes(ctx, **_):\n"
+            "        ctx.connection.execute(sa.text('INSERT INTO seen SELECT version_num FROM alembic_version'))\n\n"
+            "    context.configure(on_version_apply=notes, ",
+        )
+    )
+    answer = await post(settings(history))
+    assert answer.status_code == 200, answer.text
+    assert database.execute("SELECT version FROM seen") == [("a1",), ("b2",), ("c3",)]
