@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import apply, cold, latency, nothing_pending, picture, results, tool
+from bench import apply, cold, latency, nothing_pending, picture, readme, results, tool
 from bench.peers import PEERS
 from bench.section import Section
 from tests import servers
@@ -34,6 +34,7 @@ def main(names: list[str]) -> int:
             results.keep(section, _versions(postgres))
         print(f"That took {time.monotonic() - began:.0f} s.", file=sys.stderr)
     picture.draw(results.FOLDER)
+    readme.write(readme.README, results.FOLDER)
     return 0
 
 

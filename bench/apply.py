@@ -29,10 +29,9 @@ def measure(
     *,
     peers: Sequence[Peer] = PEERS,
     sizes: tuple[int, ...] = (100, 1000),
-    drawn: int = 100,
     times: int = 7,
 ) -> Section:
-    """Measure all that are installed, with histories of several sizes; one of them is for the picture."""
+    """Measure all that are installed, with histories of several sizes."""
     measured = {}
     for size in sizes:
         own = folder / f"{size}-revisions"
@@ -44,16 +43,18 @@ def measure(
         title="Revisions applied to an empty database",
         explanation=_EXPLANATION.format(times=times, noise=ranking.noise(*measured.values())),
         table="\n".join(
-            f"{size:,} revisions:\n\n{ranking.table(took, ours.NAME, at_most)}" for size, took in measured.items()
+            f"{_what(size)}:\n\n{ranking.table(took, ours.NAME, at_most)}" for size, took in measured.items()
         ),
         goals=[
-            goal
-            for size, took in measured.items()
-            for goal in ranking.goals(f"{size:,} revisions from empty", took, ours.NAME, at_most)
+            goal for size, took in measured.items() for goal in ranking.goals(_what(size), took, ours.NAME, at_most)
         ],
         skipped=tool.missing(peers),
-        seconds=ranking.seconds(measured.get(drawn, {})),
+        seconds={_what(size): ranking.seconds(took) for size, took in measured.items()},
     )
+
+
+def _what(size: int) -> str:
+    return f"{size:,} revisions from empty"
 
 
 @contextmanager

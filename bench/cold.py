@@ -49,7 +49,7 @@ def measure(
         title="Nothing pending, cold",
         explanation=_EXPLANATION.format(revisions=revisions, times=times, noise=ranking.noise(took)),
         table=ranking.table(took, ours.NAME, at_most),
-        goals=ranking.goals("cold, nothing pending", took, ours.NAME, at_most),
+        goals=ranking.goals("nothing pending, cold", took, ours.NAME, at_most),
         skipped=tool.missing(peers),
-        seconds=ranking.seconds(took),
+        seconds={"nothing pending, cold": ranking.seconds(took)},
     )

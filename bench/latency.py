@@ -52,20 +52,19 @@ def measure(
             filling[peer.name] = tool.filling(database, command, tables=pending)
             if peer is not FLOOR:
                 filled[peer.name] = command
-        applied = in_turn(filling, times=times)
-        nothing = in_turn(filled, times=times)
+        away = f"{latency_s * 1000:g} ms away"
+        measured = {
+            f"{pending} revisions from empty, {away}": in_turn(filling, times=times),
+            f"nothing pending, {away}": in_turn(filled, times=times),
+        }
     return Section(
         name="latency",
         title="With latency between function and database",
         explanation=_EXPLANATION.format(
-            ms=latency_s * 1000, pending=pending, times=times, noise=ranking.noise(applied, nothing)
+            ms=latency_s * 1000, pending=pending, times=times, noise=ranking.noise(*measured.values())
         ),
-        table=f"{pending} revisions from empty:\n\n{ranking.table(applied, ours.NAME, _AT_MOST)}\n"
-        f"Nothing pending:\n\n{ranking.table(nothing, ours.NAME, _AT_MOST)}",
-        goals=[
-            *ranking.goals(f"{pending} revisions with latency", applied, ours.NAME, _AT_MOST),
-            *ranking.goals("nothing pending with latency", nothing, ours.NAME, _AT_MOST),
-        ],
+        table="\n".join(f"{what}:\n\n{ranking.table(took, ours.NAME, _AT_MOST)}" for what, took in measured.items()),
+        goals=[goal for what, took in measured.items() for goal in ranking.goals(what, took, ours.NAME, _AT_MOST)],
         skipped={FLOOR.name: "does not know what was applied, so from empty only"} | tool.missing(peers),
-        seconds=ranking.seconds(applied),
+        seconds={what: ranking.seconds(took) for what, took in measured.items()},
     )

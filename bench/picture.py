@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from bench import ours
+from bench import ours, ranking
 from bench.peers import FLOOR
 
-_PANELS = {"apply": "100 revisions from empty", "nothing_pending": "Nothing pending of 100"}
+_PANELS = {"apply": "100 revisions from empty", "nothing_pending": "nothing pending, warm"}
 _STYLE: dict[Any, Any] = {  # their types name every setting that there is
     "font.size": 11,
     "text.color": "#1f2328",
@@ -30,7 +30,7 @@ def draw(folder: Path) -> list[Path]:
     files = {name: folder / f"{name}.json" for name in _PANELS}
     if not all(file.exists() for file in files.values()):
         return []
-    seconds = {name: json.loads(file.read_text())["seconds"] for name, file in files.items()}
+    seconds = {_PANELS[name]: json.loads(file.read_text())["seconds"][_PANELS[name]] for name, file in files.items()}
     with mpl.rc_context(_STYLE):
         figure = _figure(seconds)
         drawn = [folder / "tools.svg", folder / "tools.png"]
@@ -42,12 +42,13 @@ def draw(folder: Path) -> list[Path]:
 
 def _figure(seconds: dict[str, dict[str, list[float]]]) -> Figure:
     """One row for each tool, the fastest above, and one column for each measure."""
-    by_time = sorted(seconds["apply"], key=lambda name: statistics.median(seconds["apply"][name]))
+    first = seconds[_PANELS["apply"]]
+    by_time = sorted(first, key=lambda name: statistics.median(first[name]))
     layout = ConstrainedLayoutEngine(w_pad=0.15, h_pad=0.12)
     figure = Figure(figsize=(10, 0.34 * len(by_time) + 0.9), layout=layout)
     columns: Any = figure.subplots(1, len(_PANELS), sharey=True)
-    for axes, (name, title) in zip(columns, _PANELS.items(), strict=True):
-        _panel(axes, title, by_time, seconds[name])
+    for axes, title in zip(columns, _PANELS.values(), strict=True):
+        _panel(axes, title.capitalize(), by_time, seconds[title])
     columns[0].set_yticks(range(len(by_time)), by_time)
     columns[0].set_ylim(len(by_time) - 0.5, -0.6)
     for label in columns[0].get_yticklabels():
@@ -74,7 +75,7 @@ def _panel(axes: Axes, title: str, tools: list[str], seconds: dict[str, list[flo
         axes.text(
             max(took) + longest * 0.015,
             row,
-            _told(median),
+            ranking.told(median),
             va="center_baseline",
             color=_OURS if is_ours else None,
             fontweight="bold" if is_ours else "normal",
@@ -83,7 +84,3 @@ def _panel(axes: Axes, title: str, tools: list[str], seconds: dict[str, list[flo
     axes.set_xlim(0, longest * 1.2)
     axes.tick_params(left=False, bottom=False, labelbottom=False)
     axes.spines[:].set_visible(False)
-
-
-def _told(seconds: float) -> str:
-    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"

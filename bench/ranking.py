@@ -44,10 +44,21 @@ def spread(took: list[Took]) -> str:
     """The median, and in brackets the fastest and the slowest."""
     every = [each.wall_s for each in took]
     middle, least, most = statistics.median(every), min(every), max(every)
-    if middle >= 1:
-        return f"{middle:.2f} s ({least:.2f}–{most:.2f})"
-    digits = 0 if middle >= 0.02 else 1
-    return f"{middle * 1000:.{digits}f} ms ({least * 1000:.{digits}f}–{most * 1000:.{digits}f})"
+    factor, _, digits = _unit(middle)
+    return f"{told(middle)} ({least * factor:.{digits}f}–{most * factor:.{digits}f})"
+
+
+def told(seconds: float) -> str:
+    """A time in the unit that suits it, with about three digits."""
+    factor, unit, digits = _unit(seconds)
+    return f"{seconds * factor:.{digits}f} {unit}"
+
+
+def _unit(seconds: float) -> tuple[int, str, int]:
+    """What to multiply it with, the unit, and how many digits come after the point."""
+    if seconds >= 1:
+        return 1, "s", 2
+    return 1000, "ms", 0 if seconds >= 0.02 else 1
 
 
 def _row(times: Times, ours: str, name: str, at_most: float | None) -> str:

@@ -77,7 +77,10 @@ def keep(section: Section, versions: dict[str, str], folder: Path = FOLDER) -> N
             {"what": goal.what, "value": _rounded(goal.value), "at_most": goal.at_most, "is_reached": goal.is_reached}
             for goal in section.goals
         ],
-        "seconds": {name: [_rounded(each) for each in took] for name, took in section.seconds.items()},
+        "seconds": {
+            what: {name: [_rounded(each) for each in took] for name, took in tools.items()}
+            for what, tools in section.seconds.items()
+        },
         "skipped": section.skipped,
         "machine": machine(),
         "versions": versions,

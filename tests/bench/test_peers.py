@@ -7,7 +7,7 @@ import pytest
 
 from bench import tool
 from bench.history import Migration, tables
-from bench.peers import FLOOR, PEERS, TOOLS
+from bench.peers import FLOOR, PEERS, TOOLS, node
 from bench.peers.drizzle import Drizzle
 from bench.peers.peer import Peer
 from tests.proxy import tcp_proxy
@@ -64,12 +64,19 @@ def test_a_tool_with_one_transaction_for_all_cannot_do_without(database: Databas
     assert relations(database) == set()
 
 
-def test_a_tool_that_is_missing_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_node_and_psql_their_tools_say_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
+    assert tool.installed(PEERS) == [peer for peer in TOOLS if peer.is_python]
     missing = tool.missing(PEERS)
-    assert missing.keys() >= {"dbmate", "knex (one transaction)", FLOOR.name}
-    assert all(missing.values())
-    assert [peer.name for peer in tool.installed(TOOLS)] == [peer.name for peer in TOOLS if peer.is_python]
+    assert missing["dbmate"] == "Node.js is not installed"
+    assert "psql is not installed" in missing[FLOOR.name]
+
+
+def test_what_npm_has_not_installed_says_how_to(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "node").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(node, "PACKAGES", tmp_path / "node_modules")
+    assert set(tool.missing(TOOLS).values()) == {"not installed (npm ci --prefix bench/peers)"}
 
 
 def test_a_tool_that_does_less_is_not_measured(database: Database) -> None:

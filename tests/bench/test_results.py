@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import ours, picture, ranking, results
+from bench import ours, picture, ranking, readme, results
 from bench.peers import FLOOR
 from bench.section import Goal, Section
 from bench.side_by_side import Took
@@ -48,7 +48,7 @@ def test_the_noise_is_how_far_the_median_tool_is_from_itself() -> None:
 
 def test_figures_are_kept_for_people_and_for_machines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     section = Section(
-        "part", "A part", "Measured so.", "| table |", [Goal("a", 1.23456, 1)], {"b": "no b"}, {"c": [0.5]}
+        "part", "A part", "Measured so.", "| table |", [Goal("a", 1.23456, 1)], {"b": "no b"}, {"d": {"c": [0.5]}}
     )
     results.keep(section, {"tool": "1.2"}, tmp_path)
     text = (tmp_path / "part.md").read_text()
@@ -57,19 +57,53 @@ def test_figures_are_kept_for_people_and_for_machines(tmp_path: Path, capsys: py
     assert text.endswith("tool 1.2\n")
     kept = json.loads((tmp_path / "part.json").read_text())
     assert kept["goals"] == [{"what": "a", "value": 1.235, "at_most": 1, "is_reached": False}]
-    assert kept["seconds"] == {"c": [0.5]}
+    assert kept["seconds"] == {"d": {"c": [0.5]}}
     assert kept["versions"] == {"tool": "1.2"}
     assert platform.node() not in json.dumps(kept)
 
 
+def keep(folder: Path) -> None:
+    times = ranking.seconds(TIMES)
+    kept = {
+        "apply": {"100 revisions from empty": times | {FLOOR.name: [0.1]}},
+        "nothing_pending": {"nothing pending, warm": times},
+    }
+    for name, seconds in kept.items():
+        (folder / f"{name}.json").write_text(json.dumps({"seconds": seconds, "machine": "a machine"}))
+
+
 def test_the_same_figures_make_the_same_picture(tmp_path: Path) -> None:
     assert picture.draw(tmp_path) == []
-    for name in ("apply", "nothing_pending"):
-        floor = {FLOOR.name: [0.1]} if name == "apply" else {}
-        (tmp_path / f"{name}.json").write_text(json.dumps({"seconds": ranking.seconds(TIMES) | floor}))
+    keep(tmp_path)
     drawn = picture.draw(tmp_path)
     assert [path.name for path in drawn] == ["tools.svg", "tools.png"]
     first = [path.read_bytes() for path in drawn]
     assert first[1].startswith(b"\x89PNG")
     assert b"date" not in first[0]
     assert [path.read_bytes() for path in picture.draw(tmp_path)] == first
+
+
+def test_the_readme_s_table_is_written_between_its_two_comments(tmp_path: Path) -> None:
+    keep(tmp_path)
+    written = tmp_path / "README.md"
+    written.write_text(f"before\n{readme.BEGIN}old\n{readme.END}after\n")
+    readme.write(written, tmp_path)
+    assert written.read_text().splitlines() == [
+        "before",
+        readme.BEGIN.strip(),
+        "",
+        "| medians | 100 revisions from empty | nothing pending, warm |",
+        "|---|---:|---:|",
+        "| **Migration Endpoint** | 11.0 ms | 11.0 ms |",
+        "| psql (floor) | 100 ms | – |",
+        "",
+        "a machine",
+        "",
+        readme.END.strip(),
+        "after",
+    ]
+
+
+def test_the_readme_tells_the_figures_that_are_kept() -> None:
+    said = readme.README.read_text().partition(readme.BEGIN)[2].partition(readme.END)[0]
+    assert said == readme.table(results.FOLDER)
