@@ -18,7 +18,7 @@ _OF_PYTHON = [peer for peer in TOOLS if peer.is_python]
 _EXPLANATION = (
     "From the start of a process under Vercel's shim to its answer to POST /migrate, beside the commands of the tools "
     "that are written in Python, from start to exit; all {revisions} revisions are applied. Medians of {times} times "
-    "in turn; in brackets the fastest and the slowest. {noise}"
+    "in turn; in brackets the fastest and the slowest. {noise} A busy machine changes the processor's time less."
 )
 
 
@@ -48,7 +48,7 @@ def measure(
         name="cold",
         title="Nothing pending, cold",
         explanation=_EXPLANATION.format(revisions=revisions, times=times, noise=ranking.noise(took)),
-        table=ranking.table(took, ours.NAME, at_most),
+        table=f"{ranking.table(took, ours.NAME, at_most)}\n{ranking.processor_table(took)}",
         goals=ranking.goals("nothing pending, cold", took, ours.NAME, at_most),
         skipped=tool.missing(peers),
         seconds={"nothing pending, cold": ranking.seconds(took)},

@@ -26,6 +26,13 @@ def table(times: Times, ours: str, at_most: Mapping[str, float]) -> str:
     return "| tool | takes | ours takes | goal |\n|---|---|---|---|\n" + "".join(rows)
 
 
+def processor_table(times: Times) -> str:
+    """What each took of the processor, the least first; only for processes that have ended."""
+    cpu = {name: statistics.median(each.cpu_s for each in took) for name, took in times.items()}
+    rows = [f"| {name} | {told(seconds)} |\n" for name, seconds in sorted(cpu.items(), key=lambda each: each[1])]
+    return "| tool | of processor time |\n|---|---|\n" + "".join(rows)
+
+
 def noise(*measured: Times) -> str:
     """How far the same thing was from itself, in a sentence."""
     apart = statistics.median(max(took) / min(took) for times in measured for took in seconds(times).values())

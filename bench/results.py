@@ -68,7 +68,7 @@ def show(title: str, *paragraphs: str) -> None:
 def keep(section: Section, versions: dict[str, str], folder: Path = FOLDER) -> None:
     """Print what a part has found, and keep it as NAME.md and NAME.json."""
     skipped = "".join(f"Not measured: {name}: {why}.\n" for name, why in section.skipped.items())
-    told = ", ".join(f"{name} {version}" for name, version in versions.items())
+    told = "; ".join(f"{name} {version}" for name, version in versions.items())
     paragraphs = [f"# {section.title}", section.explanation, section.table, skipped, f"{machine()}; {told}"]
     text = "\n\n".join(paragraph.strip() for paragraph in paragraphs if paragraph.strip()) + "\n"
     print(text)

@@ -44,6 +44,7 @@ def test_a_cold_function_is_measured_beside_cold_commands(postgres: Postgres, tm
     section = cold.measure(postgres, tmp_path, peers=[ALEMBIC], revisions=2, times=1)
     current = f"{ALEMBIC.name}: `alembic current`"
     assert section.seconds["nothing pending, cold"].keys() == {ours.NAME, ALEMBIC.name, current}
+    assert section.table.count(current) == 2
     assert promised(section) == {f"nothing pending, cold, beside {name}" for name in (ALEMBIC.name, current)}
 
 

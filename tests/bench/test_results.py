@@ -35,6 +35,11 @@ def test_the_fastest_comes_first_and_each_tool_is_told_what_share_of_its_time_ou
     ]
 
 
+def test_processor_time_is_told_beside() -> None:
+    took = {"a": [Took(1, 0.3), Took(1, 0.5)], "b": [Took(2, 0.2)]}
+    assert ranking.processor_table(took).splitlines()[2:] == ["| b | 200 ms |", "| a | 400 ms |"]
+
+
 def test_a_goal_is_a_ratio_of_medians() -> None:
     slow, quick = ranking.goals("a", TIMES, ours.NAME, {"quick": 1})
     assert (slow.what, slow.at_most, slow.is_reached) == ("a, beside slow", None, True)
