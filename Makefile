@@ -7,7 +7,7 @@ STAMP := .venv/.installed
 UV := UV_PROJECT_ENVIRONMENT=.venv UV_PYTHON=$(PYTHON) PATH="$(CURDIR)/.venv/bin:$$PATH" uv
 
 .DEFAULT_GOAL := help
-.PHONY: help dev test check fix revision bench vercel-build
+.PHONY: help dev test check fix revision bench bench-check vercel-build
 
 help:
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ bench: $(STAMP) ## measure beside other tools (ARGS="apply cold" for parts; half
 bench/peers/node_modules: bench/peers/package-lock.json
 	@cd bench/peers && npm ci --no-audit --no-fund
 	@touch $@
+
+bench-check: $(STAMP) ## see that no ratio or count is worse than on record (minutes; ARGS="crowd memory" for parts)
+	@exec $(PYTHON) -m bench.check $(ARGS)
 
 vercel-build: $(STAMP) ## build as Vercel does, and run what comes out (needs npm; downloads 360 MB once)
 	@exec $(PYTHON) -m pytest -n 0 --vercel-build tests/journeys/test_vercel_build.py $(ARGS)

@@ -1,4 +1,4 @@
-"""Cold start: `make bench`, or `python -m bench.cold_start`.
+"""Cold start: what the first call of a function waits for.
 
 From the start of a process under Vercel's shim to its first answer, beside a bare FastAPI application; and to the
 answer that nothing is pending, beside `alembic current`.
@@ -8,17 +8,17 @@ import http.client
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 import alembic
 
 from bench import results
+from bench.section import Goal, Section
 from bench.side_by_side import Comparison, Measure, compare
 from tests import servers, shim
 from tests.conftest import write_revision
-from tests.servers import APPLY, PROJECT, Database
+from tests.servers import APPLY, PROJECT, Database, Postgres
 
 BARE = """
 from fastapi import FastAPI
@@ -32,21 +32,22 @@ async def livez():
 """
 
 
-def main(times: int = 15, revisions: int = 100) -> None:
-    """Measure, print, and write bench/results/cold_start.md."""
-    with (
-        tempfile.TemporaryDirectory(prefix="bench-") as folder,
-        servers.postgres() as postgres,
-        postgres.database() as database,
-    ):
-        measured = comparisons(Path(folder), database, times=times, revisions=revisions)
-        version = postgres.execute("SHOW server_version")[0][0].split()[0]
-    results.show(
-        "Cold start",
-        "From the start of a process under Vercel's shim to its first answer; POST /migrate finds nothing pending of a "
-        f"history of {revisions}. Medians of {times} measurements in turn; in brackets the fastest and the slowest.",
-        results.table(measured),
-        results.circumstances("fastapi", "sqlalchemy", "alembic", "asyncpg", "vercel-runtime", PostgreSQL=version),
+_EXPLANATION = (
+    "From the start of a process under Vercel's shim to its first answer; POST /migrate finds nothing pending of a "
+    "history of {revisions}. Medians of {times} measurements in turn; in brackets the fastest and the slowest."
+)
+
+
+def measure(postgres: Postgres, folder: Path, *, times: int = 15, revisions: int = 100) -> Section:
+    """Measure both promises, with bytecode and without."""
+    with postgres.database() as database:
+        measured = comparisons(folder, database, times=times, revisions=revisions)
+    return Section(
+        name="cold_start",
+        title="Cold start",
+        explanation=_EXPLANATION.format(times=times, revisions=revisions),
+        table=results.table(measured),
+        goals=[Goal(f"{each.what}, beside {each.other}", each.ratio, each.at_most) for each in measured],
     )
 
 
@@ -132,7 +133,3 @@ def current(environment: dict[str, str], history: Path) -> Measure:
         return took
 
     return measure
-
-
-if __name__ == "__main__":
-    main()

@@ -11,6 +11,7 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from tests.conversation import Conversation
 from tests.servers import Database
 
 type Address = tuple[socket.AddressFamily, Any]
@@ -18,10 +19,6 @@ type Address = tuple[socket.AddressFamily, Any]
 _PATIENCE_S = 10
 _CHUNK = 1 << 16
 _CHUNKS_UNDERWAY = 256
-_NEGOTIATIONS = (80877103, 80877104)
-"""SSLRequest and GSSENCRequest, which may come before the startup packet (PostgreSQL manual, "Message Formats")."""
-_LONGEST_STARTUP_PACKET = 10_000
-"""What PostgreSQL takes itself; what begins otherwise is not one, such as a TLS handshake."""
 
 
 class Proxy:
@@ -36,10 +33,15 @@ class Proxy:
     latency_s: float = 0.0
     """Added in each direction to whatever arrives from now on."""
     questions: Counter[str]
-    """What clients have asked and wait to be answered, each a round trip, by their application_name."""
+    """What clients have asked and wait to be answered, each a round trip, by their application_name: "" without one."""
+    logins: Counter[str]
+    """How often clients have begun a session, likewise."""
+    most_at_once: int
+    """How many connections clients have had open at the same time, at most."""
 
     def __init__(self, database: Database) -> None:
-        self.questions = Counter()
+        self.questions, self.logins = Counter(), Counter()
+        self.most_at_once = 0
         self._upstream = _place(database)
         self._connections: list[_Connection] = []
         self._listener: socket.socket | None = None
@@ -83,6 +85,12 @@ class Proxy:
         """
         return [connection.name for connection in self._open()]
 
+    def forget(self) -> None:
+        """Count from nothing again."""
+        self.questions.clear()
+        self.logins.clear()
+        self.most_at_once = 0
+
     def close(self) -> None:
         """End every connection, and the thread."""
         self._do(self._stop_listening())
@@ -125,6 +133,7 @@ class Proxy:
             return
         connection = _Connection(self, client)
         self._connections.append(connection)
+        self.most_at_once = max(self.most_at_once, len(self._open()))
         upstream = None if self._swallows else self._upstream
         connection.task = self._loop.create_task(self._serve(connection, upstream))
 
@@ -149,7 +158,6 @@ class _Connection:
     """One client's connection, and the one to the server that belongs to it."""
 
     def __init__(self, proxy: Proxy, client: socket.socket) -> None:
-        self.name = ""
         self.muted = False
         self.resets = False
         self.has_a_client = True
@@ -157,10 +165,12 @@ class _Connection:
         self._proxy = proxy
         self._client = client
         self._server: socket.socket | None = None
-        self._said: bytes | None = b""
-        """What the client has said so far; None once its name is known, or will not be."""
-        self._unread = b""
-        """The beginning of a message of which the rest is still to come."""
+        self._heard = Conversation(proxy.logins, proxy.questions)
+
+    @property
+    def name(self) -> str:
+        """The client's application_name, once it has said it."""
+        return self._heard.name
 
     async def serve(self, upstream: Address | None) -> None:
         """Forward until one side ends; without an upstream, listen until the client does."""
@@ -219,45 +229,12 @@ class _Connection:
             while data and not delivery.done():
                 data = await _received(source)
                 if source is self._client:
-                    self._hear(data)
+                    self._heard.hear(data)
                 await underway.put((loop.time() + self._proxy.latency_s, data))
             with contextlib.suppress(OSError):  # the target has gone first
                 await delivery
         finally:
             await _cancelled(delivery)
-
-    def _hear(self, data: bytes) -> None:
-        """Look for the application_name in the client's startup packet, and then for what it asks."""
-        if self._said is None:
-            self._count(data)
-            return
-        self._said += data
-        while len(self._said) >= 8:
-            length, code = struct.unpack_from("!ii", self._said)
-            if code in _NEGOTIATIONS:
-                self._said = self._said[8:]
-            elif code >> 16 != 3 or not 8 <= length <= _LONGEST_STARTUP_PACKET:
-                self._said = None
-                return
-            elif len(self._said) < length:
-                return
-            else:
-                words = self._said[8:length].split(b"\0")
-                self.name = (
-                    dict(zip(words[::2], words[1::2], strict=False))
-                    .get(b"application_name", b"")
-                    .decode(errors="replace")
-                )
-                rest, self._said = self._said[length:], None
-                self._count(rest)
-                return
-
-    def _count(self, data: bytes) -> None:
-        """Count Query and Sync, each of which ReadyForQuery answers (PostgreSQL manual, "Message Flow")."""
-        self._unread += data
-        while self.name and len(self._unread) >= 5 and len(self._unread) > (end := _length(self._unread)):
-            self._proxy.questions[self.name] += self._unread[:1] in (b"Q", b"S")
-            self._unread = self._unread[end + 1 :]
 
     def _close(self, opened: socket.socket | None) -> None:
         if opened is None or opened.fileno() < 0:
@@ -265,12 +242,6 @@ class _Connection:
         if self.resets and opened.family != socket.AF_UNIX:
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         opened.close()
-
-
-def _length(message: bytes) -> int:
-    """Of a message without the byte that says its kind."""
-    (length,) = struct.unpack_from("!i", message, 1)
-    return int(length)
 
 
 def _prepare(opened: socket.socket) -> None:

@@ -105,14 +105,22 @@ class Record:
 
     async def binds(self, control: Session, facts: Facts) -> None:
         """Bind the database to this deployment's environment, once it is at the target, if it belongs to none yet."""
-        environment = self._settings.deployment.environment
-        if environment is None or facts.environment is not None or not facts.ledger_exists or facts.read_only:
+        environment = self._environment_to_bind(facts)
+        if environment is None:
             return
         ledger = status.ledger_of(self._settings, facts)
         with contextlib.suppress(PermissionDenied, asyncpg.PostgresError):
             if not facts.ledger_is_current:
                 await ledger.make(control)
             await ledger.bind(control, environment)
+
+    def says_nothing_of(self, facts: Facts) -> bool:
+        """Whether a call that needs no run leaves nothing on record."""
+        return self._once is None and self._environment_to_bind(facts) is None
+
+    def _environment_to_bind(self, facts: Facts) -> str | None:
+        may_be_bound = facts.environment is None and facts.ledger_exists and not facts.read_only
+        return self._settings.deployment.environment if may_be_bound else None
 
     async def starts(
         self,

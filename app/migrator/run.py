@@ -53,37 +53,36 @@ async def migrate(call: Call, settings: Settings, *, turn: Turn, emit: Emit) -> 
     runner = Runner(call, settings, url.database(settings), turn=turn, emit=emit, heads=history.heads)
     errand = _Errand(call, settings, history, runner)
     try:
-        async with (
-            turn.of_the_first(call, runner.run_id),
-            turn.taken(runner.wait_s) as runner.waited_s,
-            connection.session(runner.database) as session,
-        ):
-            before = await runner.look(session)
-            if (answer := await errand.answer_without_a_run(session, before)) is not None:
+        async with turn.of_the_first(call, runner.run_id), turn.taken(runner.wait_s) as runner.waited_s:
+            if (answer := errand.answer_by_what_others_saw()) is not None:
                 return answer
-            async with runner.guard(session, before) as guard:
-                while not await runner.takes_the_lock(guard, session):
-                    # The holder may have done the work meanwhile.
-                    before = await runner.look(session)
-                    if (answer := await errand.answer_without_a_run(session, before)) is not None:
-                        return answer
-                # From here on the first session is the guard's; what else is to be said needs another.
-                async with connection.session(runner.database) as control:
-                    await runner.ends_what_dead_runs_left(control)
-                    before = await runner.look(control)
-                    if (answer := await errand.answer_without_a_run(control, before)) is not None:
-                        return answer
-                    await errand.terms.insist_on_the_pin(control, before, errand.pending)
-                    await errand.terms.insist_on_findings(before, errand.pending)
-                    await runner.goes_on_record(control, before, pending=len(errand.pending), terms=errand.terms)
-                return await runner.carries_out(
-                    errand.apply,
-                    guard=guard,
-                    before=before,
-                    pending=errand.pending,
-                    missing=errand.missing,
-                    outcome="upgraded" if call.direction == "upgrade" else "downgraded",
-                )
+            async with connection.session(runner.database) as session:
+                before = await runner.look(session)
+                if (answer := await errand.answer_without_a_run(session, before)) is not None:
+                    return answer
+                async with runner.guard(session, before) as guard:
+                    while not await runner.takes_the_lock(guard, session):
+                        # The holder may have done the work meanwhile.
+                        before = await runner.look(session)
+                        if (answer := await errand.answer_without_a_run(session, before)) is not None:
+                            return answer
+                    # From here on the first session is the guard's; what else is to be said needs another.
+                    async with connection.session(runner.database) as control:
+                        await runner.ends_what_dead_runs_left(control)
+                        before = await runner.look(control)
+                        if (answer := await errand.answer_without_a_run(control, before)) is not None:
+                            return answer
+                        await errand.terms.insist_on_the_pin(control, before, errand.pending)
+                        await errand.terms.insist_on_findings(before, errand.pending)
+                        await runner.goes_on_record(control, before, pending=len(errand.pending), terms=errand.terms)
+                    return await runner.carries_out(
+                        errand.apply,
+                        guard=guard,
+                        before=before,
+                        pending=errand.pending,
+                        missing=errand.missing,
+                        outcome="upgraded" if call.direction == "upgrade" else "downgraded",
+                    )
     except (LockHeld, HistoryMismatch, WrongEnvironment, PlanRefused) as refusal:
         await runner.refuses(refusal)
         raise
@@ -121,6 +120,22 @@ class _Errand:
         if call.plans is None:  # else it is first to be seen, under the lock, that this is the plan which was reviewed
             await self.terms.insist_on_findings(facts, self.pending)
         return None
+
+    def answer_by_what_others_saw(self) -> Run | None:
+        """The same by a look of those who had the turn before, where that tells it; without a connection.
+
+        Raises:
+            UnknownTarget, MultipleHeads: as before.
+        """
+        facts, call = self._runner.seen, self._call
+        if facts is None or condition.is_foreign(facts, self._settings):
+            return None
+        if not all(map(self._history.knows, facts.heads)):
+            return None
+        self._history.resolve(call.target, call.direction)
+        if self._history.pending(facts.heads, call.target, call.direction):
+            return None
+        return self._runner.up_to_date(facts)
 
     def apply(self, opened: "sa.Connection", work: "Work") -> None:
         """Run Alembic."""

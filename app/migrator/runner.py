@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import dataclasses
 import math
-import random
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -21,7 +20,7 @@ from app.migrator import condition, deadline, status, story
 from app.migrator.call import Call
 from app.migrator.record import Record
 from app.migrator.terms import Terms
-from app.migrator.turn import Turn, held
+from app.migrator.turn import Turn
 from app.problem import Problem
 from app.report import Answered, Emit, Event, PoolMode, Reached, Revision, Run, Waited
 from app.settings import Settings
@@ -29,7 +28,6 @@ from app.settings import Settings
 if TYPE_CHECKING:
     from app.migrator.work import Apply, Work
 
-_FIRST_POLL_S, _LONGEST_POLL_S = 0.1, 1.0
 _LEAST_TO_CONNECT_S, _LEAST_TO_READ_BACK_S = 0.5, 0.5
 
 
@@ -60,13 +58,21 @@ class Runner:
         self.record = Record(call, settings, self.run_id, heads=heads)
         self._started_at, self._clock = datetime.now(UTC), time.perf_counter()
         self.waited_s = 0.0
-        self._polls = 0
         self._warnings: list[str] = []
         self._pool_mode: PoolMode | None = None
 
     async def look(self, control: Session) -> Facts:
         """Look at the database."""
-        return await status.look(control, self._settings)
+        began = time.perf_counter()
+        facts = await status.look(control, self._settings)
+        self._turn.saw(facts, at=began)
+        return facts
+
+    @property
+    def seen(self) -> Facts | None:
+        """What others here have seen of the database since this call came, if that is all that its answer needs."""
+        facts = self._turn.seen_since(self._clock)
+        return facts if facts and self.record.says_nothing_of(facts) else None
 
     def guard(self, session: Session, facts: Facts) -> contextlib.AbstractAsyncContextManager[Guard]:
         """A guard for this run, which has not taken the lock yet.
@@ -80,7 +86,7 @@ class Runner:
         )
 
     async def takes_the_lock(self, guard: Guard, session: Session) -> bool:
-        """Try to take the lock; False after a pause when somebody holds it.
+        """Try to take the lock; False when somebody held it, who has got further meanwhile or has given it back.
 
         Raises:
             LockHeld: The caller has waited long enough.
@@ -88,17 +94,11 @@ class Runner:
         if await guard.try_to_take_the_lock():
             self._turn.holder = lambda: guard.holder
             return True
-        holder = await lock.holder(session, guard.key)
-        self._turn.holder = lambda: holder
-        elapsed_s = time.perf_counter() - self._clock
-        if elapsed_s >= self.wait_s:
-            raise held(holder, waited_s=elapsed_s)
-        pause_s = min(_FIRST_POLL_S * 1.5**self._polls, _LONGEST_POLL_S)
-        self._polls += 1
-        # The jitter keeps instances that started together from asking together.
-        pause_s = min(self.wait_s - elapsed_s, pause_s * random.uniform(0.5, 1))  # noqa: S311 – jitter, not a secret
-        await asyncio.sleep(pause_s)
-        self.waited_s += pause_s
+        began = time.perf_counter()
+        await self._turn.waits_for_the_holder(
+            lambda: lock.holder(session, guard.key), came_at=self._clock, wait_s=self.wait_s
+        )
+        self.waited_s += time.perf_counter() - began
         return False
 
     async def ends_what_dead_runs_left(self, control: Session) -> None:
@@ -239,11 +239,15 @@ class Runner:
 
     async def nothing_to_do(self, control: Session, facts: Facts) -> Run:
         """The answer when nothing was left to do."""
-        self._warn(*self._conditions(facts))
-        answer = self._answer(facts, facts, outcome="up_to_date")
+        answer = self.up_to_date(facts)
         await self.record.keeps(control, facts, answer)
         await self.record.binds(control, facts)
         return answer
+
+    def up_to_date(self, facts: Facts) -> Run:
+        """The same, where nothing of it is to be put on record."""
+        self._warn(*self._conditions(facts))
+        return self._answer(facts, facts, outcome="up_to_date")
 
     def _answer(self, before: Facts, after: Facts, *, outcome: Answered, work: "Work | None" = None) -> Run:
         return Run(

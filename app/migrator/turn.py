@@ -4,14 +4,23 @@ Alembic cannot do two upgrades in one process, and fifty waiting callers must no
 """
 
 import asyncio
+import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from app.errors import IdempotencyKeyReused, LockHeld, StillRunning
 from app.migrator.call import Call
 from app.report import Holder
+
+if TYPE_CHECKING:
+    from app.database.catalog import Facts
+
+_SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
+_SHARE_OF_THE_WAIT = 0.1
+"""How long a pause is: who has waited long may notice the end a little later."""
 
 
 class Turn:
@@ -26,6 +35,7 @@ class Turn:
         self._work: asyncio.Future[BaseException | None] | None = None
         self._recording = asyncio.Lock()
         self._keys: dict[str, tuple[str, UUID]] = {}
+        self._seen: tuple[float, Facts] | None = None
 
     @asynccontextmanager
     async def of_the_first(self, call: Call, run_id: UUID) -> AsyncIterator[None]:
@@ -79,9 +89,49 @@ class Turn:
             else:
                 work.add_done_callback(lambda _: self._lock.release())
 
+    async def waits_for_the_holder(
+        self, ask: Callable[[], Awaitable[Holder | None]], *, came_at: float, wait_s: float
+    ) -> None:
+        """Wait until a run elsewhere, which holds the database's lock, has got further or has given it back.
+
+        Args:
+            ask: Asks the database who holds it.
+            came_at: When the caller came, by `time.perf_counter`.
+            wait_s: How long it wants to wait, in seconds.
+
+        Raises:
+            LockHeld: The caller has waited long enough.
+        """
+        first = holder = await ask()
+        while True:
+            self.holder = lambda holder=holder: holder  # type: ignore[misc]  # mypy and the default of a lambda
+            elapsed_s = time.perf_counter() - came_at
+            if elapsed_s >= wait_s:
+                raise held(holder, waited_s=elapsed_s)
+            pause_s = min(max(elapsed_s * _SHARE_OF_THE_WAIT, _SHORTEST_PAUSE_S), _LONGEST_PAUSE_S)
+            # The jitter keeps instances that started together from asking together.
+            pause_s *= random.uniform(0.5, 1)  # noqa: S311 – jitter, not a secret
+            await asyncio.sleep(min(wait_s - elapsed_s, pause_s))
+            holder = await ask()
+            if holder is None or holder != first:
+                return
+
     def lasts_until(self, work: asyncio.Future[BaseException | None]) -> None:
         """Keep the turn until the work has ended, even where its run did not wait for that."""
-        self._work = work
+        self._work, self._seen = work, None
+
+    def saw(self, facts: "Facts", *, at: float) -> None:
+        """Keep what a look at the database has told, for those who wait: fifty need not look one after another.
+
+        Args:
+            facts: What it has told.
+            at: When it began, by `time.perf_counter`.
+        """
+        self._seen = at, facts
+
+    def seen_since(self, came_at: float) -> "Facts | None":
+        """What a look has told that began after a caller came, as good as one of its own; None without such a look."""
+        return self._seen[1] if self._seen and self._seen[0] >= came_at else None
 
     @asynccontextmanager
     async def to_record_a_refusal(self) -> AsyncIterator[None]:

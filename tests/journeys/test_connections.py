@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from tests.conftest import MakeSettings, WriteHistory, client_of
+from tests.proxy import Proxy
 from tests.servers import APPLY, READ, Database, until
 
 COUNT = (
@@ -93,3 +94,28 @@ async def test_fifty_callers_who_wait_for_a_run_of_their_own_instance_need_no_mo
     assert {answer.status_code for answer in answers} == {200, 409}
     assert [answer.json()["outcome"] for answer in answers if answer.status_code == 200].count("upgraded") == 1
     assert max(counts) <= 4
+
+
+async def test_fifty_callers_of_one_instance_share_what_one_of_them_sees_after_the_run(
+    settings: MakeSettings, write_history: WriteHistory, database: Database, proxy: Proxy
+) -> None:
+    history = write_history(a1="op.execute('CREATE TABLE a (id int)')\nop.execute('SELECT pg_sleep(1)')")
+    async with client_of(settings(history, database_url=proxy.database.url)) as client:
+
+        async def call(**headers: str) -> str:
+            answer = await client.post("/migrate", headers=APPLY | headers)
+            assert answer.status_code == 200, answer.text
+            return str(answer.json()["outcome"])
+
+        outcomes = await asyncio.gather(*(call() for _ in range(50)))
+        assert sorted(outcomes) == ["up_to_date"] * 49 + ["upgraded"]
+        # The first call's look by itself, as of a cold function; guard, record, work, reading back; and one to spare.
+        assert proxy.logins.total() <= 6
+
+        # What was seen before a call came is not what it is told.
+        database.execute("DROP TABLE a, alembic_version")
+        assert await call() == "upgraded"
+
+        # And whose answer is to be kept has it kept.
+        await asyncio.gather(*(call(**{"Idempotency-Key": f"call-{number}"}) for number in range(5)))
+        assert database.value("SELECT count(*) FROM migration_endpoint.idempotency") == 5

@@ -1,6 +1,7 @@
 """The turn that one run at a time takes in a process."""
 
 import asyncio
+import itertools
 import time
 from uuid import uuid4
 
@@ -52,3 +53,34 @@ async def test_an_error_gives_the_turn_back() -> None:
             _ = 1 / 0
     async with turn.taken(0):
         pass
+
+
+async def test_a_wait_for_a_run_elsewhere_ends_when_that_gets_further_or_gives_the_lock_back() -> None:
+    run = Holder(run_id=uuid4(), revision="b2", progress="2/7")
+    for end in (run.model_copy(update={"revision": "c3", "progress": "3/7"}), Holder(run_id=uuid4()), None):
+        turn, answers = Turn(), [run, run, run, end]
+        asked: list[float] = []
+
+        async def ask(answers: list[Holder | None] = answers, asked: list[float] = asked) -> Holder | None:
+            asked.append(time.perf_counter())
+            return answers.pop(0)
+
+        await turn.waits_for_the_holder(ask, came_at=time.perf_counter(), wait_s=30)
+        assert not answers
+        assert turn.holder() == run, "who else is refused here hears of it too"
+        assert all(later - earlier > 0.02 for earlier, later in itertools.pairwise(asked))
+
+
+async def test_a_wait_for_a_run_elsewhere_ends_in_time() -> None:
+    run, asked = Holder(run_id=uuid4()), []
+
+    async def ask() -> Holder:
+        asked.append(time.perf_counter())
+        return run
+
+    came_at = time.perf_counter()
+    with pytest.raises(LockHeld) as refused:
+        await Turn().waits_for_the_holder(ask, came_at=came_at, wait_s=0.3)
+    assert refused.value.members["holder"]["run_id"] == str(run.run_id)
+    assert 0.3 <= asked[-1] - came_at < 3
+    assert 3 <= len(asked) <= 14
