@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from uuid import UUID
 
 import asyncpg
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+import sqlalchemy as sa
 
 from app.database import connection, fenced, working
 from app.database.fence import Fence
@@ -107,7 +107,7 @@ def engine(
     *,
     run_id: UUID,
     on_open: Callable[[connection.Connection], None],
-) -> AsyncEngine:
+) -> sa.Engine:
     """An engine as `working.engine` makes it, for one connection, on which a rehearsal may begin."""
     return working.engine(
         database,
@@ -119,10 +119,10 @@ def engine(
     )
 
 
-async def begin(opened: AsyncConnection, stage: Stage) -> None:
+def begin(opened: sa.Connection, stage: Stage) -> None:
     """Begin the one transaction; from here on nothing commits."""
     stage.is_set = True
-    await opened.exec_driver_sql(_NEVER_COMMITS)
+    opened.exec_driver_sql(_NEVER_COMMITS)
 
 
 class _Dbapi(fenced.Dbapi):

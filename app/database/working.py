@@ -4,15 +4,17 @@ from collections.abc import Callable
 from typing import Any, cast
 from uuid import UUID
 
-from sqlalchemy import NullPool
+import asyncpg
+from sqlalchemy import Engine, NullPool, create_engine
 from sqlalchemy.dialects import registry
-from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi, PGDialect_asyncpg
 
 from app.database import backends, connection, fenced, simple_query
 from app.database.fence import Fence
 from app.database.url import Database
 
+_STATEMENTS_KEPT = 50
+"""Of those that SQLAlchemy has compiled. Hardly one of a history comes twice, and each is kept with its tables."""
 _OWN_SESSION = "SET client_connection_check_interval = 1000; SET lock_timeout = 0; "
 """Where the session is ours alone, autocommit blocks are covered too. An index build waits for old transactions by
 design and blocks nobody, so a timeout of the role's would only leave it INVALID."""
@@ -65,8 +67,11 @@ def engine(
     on_open: Callable[[connection.Connection], None] = lambda _: None,
     dbapi: fenced.Dbapi | None = None,
     session: str = "",
-) -> AsyncEngine:
+) -> Engine:
     """An engine whose connections are fenced; each is opened when asked for, and closed after use.
+
+    To be used in a greenlet of SQLAlchemy's, as all of `sqlalchemy.ext.asyncio` does that is needed here; the rest of it
+    would bring the ORM, which costs a function 10 MB.
 
     Args:
         database: Where it is.
@@ -88,25 +93,32 @@ def engine(
         dialect.learn(opened, results[-1].rows[0])
         return opened
 
-    made = create_async_engine(
+    # Behind a pooler a prepared statement's name may be taken, or its statement gone: use the unnamed one.
+    unnamed = {"prepared_statement_cache_size": 0, "prepared_statement_name_func": str}
+    options = {} if fence.session_is_ours else unnamed
+    module = dbapi or fenced.Dbapi(fence)
+    made = create_engine(
         "postgresql+fenced://",
-        module=dbapi or fenced.Dbapi(fence),
-        async_creator=connect,
+        module=module,
+        creator=lambda: module.connect(async_creator_fn=connect, **options),
         poolclass=NullPool,
         pool_reset_on_return=None,  # closing does what is to be done, and nothing on a connection that was cut
-        # Behind a pooler a prepared statement's name may be taken, or its statement gone: use the unnamed one.
-        connect_args={}
-        if fence.session_is_ours
-        else {"prepared_statement_cache_size": 0, "prepared_statement_name_func": str},
+        query_cache_size=_STATEMENTS_KEPT,
     )
-    dialect = cast("Dialect", made.sync_engine.dialect)
+    dialect = cast("Dialect", made.dialect)
     return made
 
 
-def plain_engine(database: Database) -> AsyncEngine:
-    """An engine for commands that only read: no fence, SQLAlchemy's own cursors."""
+def plain_engine(database: Database) -> Engine:
+    """An engine for commands that only read: no fence, SQLAlchemy's own cursors. Likewise to be used in a greenlet."""
 
     async def connect() -> connection.Connection:
         return await connection.connect(database, application_name=connection.CONTROL)
 
-    return create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
+    module = AsyncAdapt_asyncpg_dbapi(asyncpg)
+    return create_engine(
+        "postgresql+asyncpg://",
+        module=module,
+        creator=lambda: module.connect(async_creator_fn=connect),
+        poolclass=NullPool,
+    )

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 
 from sqlalchemy import Connection
+from sqlalchemy.util import greenlet_spawn
 
 from app import log, settings
 from app.database import connection, url, working
@@ -50,10 +51,11 @@ def run(run_migrations: RunMigrations) -> None:
 
 
 async def _reading(run_migrations: RunMigrations, chosen: Settings) -> None:
-    engine = working.plain_engine(url.database(chosen))
-    async with engine.connect() as opened:
-        table = status.version_table(chosen)
-        await opened.run_sync(lambda connection: run_migrations(connection, **revisions.version_options(table)))
+    def read() -> None:
+        with working.plain_engine(url.database(chosen)).connect() as opened:
+            run_migrations(opened, **revisions.version_options(status.version_table(chosen)))
+
+    await greenlet_spawn(read)
 
 
 async def _under_the_lock(command: tuple[str, str], run_migrations: RunMigrations, chosen: Settings) -> None:

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from typing import NoReturn
 
+from sqlalchemy import Connection as WorkingConnection
+from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.util import await_only
 
 from app.database import measuring, rehearsing
@@ -46,17 +47,17 @@ class RehearsalWork(Work):
         """Whether the revision that runs may have: it has ended the transaction, and that was seen too late."""
         return self._stage.is_lost
 
-    def _engine(self, on_open: Callable[[Connection], None]) -> AsyncEngine:
+    def _engine(self, on_open: Callable[[Connection], None]) -> Engine:
         def opens(opened: Connection) -> None:
             self._opened = opened
             on_open(opened)
 
         return rehearsing.engine(self.database, self._fence, self._stage, run_id=self.run_id, on_open=opens)
 
-    async def _goes_through(self, opened: AsyncConnection, apply: Apply) -> None:
+    def _goes_through(self, opened: WorkingConnection, apply: Apply) -> None:
         try:
-            await self._sets_the_stage(opened)
-            await opened.run_sync(apply, self)
+            self._sets_the_stage(opened)
+            apply(opened, self)
         except Exception as error:
             if self.steps and cause.sqlstate(error) == _UNSAFE_NEW_VALUE:
                 self._refuse(
@@ -66,11 +67,11 @@ class RehearsalWork(Work):
             raise
         finally:
             self._stage.is_set = False
-            await opened.rollback()
+            opened.rollback()
 
-    async def _sets_the_stage(self, opened: AsyncConnection) -> None:
+    def _sets_the_stage(self, opened: WorkingConnection) -> None:
         try:
-            await rehearsing.begin(opened, self._stage)
+            rehearsing.begin(opened, self._stage)
         except DBAPIError as error:
             if cause.sqlstate(error) != _INSUFFICIENT_PRIVILEGE:
                 raise

@@ -17,7 +17,7 @@ from uuid import UUID
 import asyncpg
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.util import greenlet_spawn
 
 from app.database import connection, fence, working
 from app.database.connection import DRIVER_ERRORS, Connection
@@ -133,9 +133,8 @@ class Work:
         try:
             while True:
                 try:
-                    async with engine.connect() as opened:
-                        await self._goes_through(opened, apply)
-                        return
+                    await greenlet_spawn(self._connects, engine, apply)
+                    return
                 except Exception as error:
                     if not self._deserves_another_try(error):
                         raise
@@ -144,15 +143,19 @@ class Work:
         finally:
             # The run's end has been decided; a connection that will not close must not change it.
             with contextlib.suppress(OSError, SQLAlchemyError, asyncpg.PostgresError, *DRIVER_ERRORS):
-                await engine.dispose()
+                await greenlet_spawn(engine.dispose)
 
-    def _engine(self, on_open: Callable[[Connection], None]) -> AsyncEngine:
+    def _engine(self, on_open: Callable[[Connection], None]) -> sa.Engine:
         return working.engine(self.database, self._fence, run_id=self.run_id, on_open=on_open)
 
-    async def _goes_through(self, opened: AsyncConnection, apply: Apply) -> None:
-        await opened.run_sync(apply, self)
+    def _connects(self, engine: sa.Engine, apply: Apply) -> None:
+        with engine.connect() as opened:
+            self._goes_through(opened, apply)
+
+    def _goes_through(self, opened: sa.Connection, apply: Apply) -> None:
+        apply(opened, self)
         # A revision that committed by itself may have left its version in an open transaction.
-        await opened.commit()
+        opened.commit()
 
     def abandon(self) -> None:
         """Cut the working connection, from any thread, without a word to a database that may not answer."""

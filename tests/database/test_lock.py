@@ -62,7 +62,7 @@ def engine_of(guard: Guard, address: url.Database, *, lease_s: float = 20) -> As
     run_id = guard.holder.run_id
     assert run_id is not None
     around = fence.around(guard.fence(), run_id=run_id, lease_s=lease_s, lock_timeout_s=1, pooler=False)
-    return working.engine(address, around, run_id=run_id)
+    return AsyncEngine(working.engine(address, around, run_id=run_id))
 
 
 def test_the_key_is_what_the_documented_sql_computes(database: Database) -> None:

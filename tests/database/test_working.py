@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.database import connection, fence, fenced, lock, url, working
 from app.database.ledger import new_run_id
@@ -43,7 +43,7 @@ def opened(settings: MakeSettings, on: Database, database: Database) -> Open:
                 lock_timeout_s=lock_timeout_s,
                 pooler=on is not database,
             )
-            engine = working.engine(address, around, run_id=run_id)
+            engine = AsyncEngine(working.engine(address, around, run_id=run_id))
             async with engine.connect() as conn:
                 yield conn
             await engine.dispose()
@@ -260,7 +260,7 @@ async def test_the_dialect_knows_of_the_session_what_sqlalchemys_own_would_have_
         "max_identifier_length",
         "supports_virtual_generated_columns",
     )
-    plain = working.plain_engine(url.database(settings(database_url=on.url)))
+    plain = AsyncEngine(working.plain_engine(url.database(settings(database_url=on.url))))
     async with plain.connect() as theirs:
         known = {fact: getattr(theirs.dialect, fact) for fact in facts}
     await plain.dispose()
