@@ -1,6 +1,5 @@
 """The revision graph of a deployment."""
 
-import asyncio
 import functools
 import hashlib
 import re
@@ -17,6 +16,7 @@ from alembic.util import CommandError
 
 from app.database.catalog import USUAL, VersionTable
 from app.errors import MultipleHeads, NotConfigured, UnknownTarget
+from app.migrator import once
 from app.migrator.glance import PROJECT, folder
 from app.redaction import redacted
 from app.report import Direction, Revision
@@ -159,7 +159,7 @@ class History:
         return config
 
 
-_load = functools.cache(History)
+_load = once.InAThread(History)
 
 
 async def loaded(script_location: str, version_table: VersionTable = USUAL) -> History:
@@ -170,7 +170,7 @@ async def loaded(script_location: str, version_table: VersionTable = USUAL) -> H
     Raises:
         NotConfigured: A revision's file cannot be imported, or the chain is broken.
     """
-    return await asyncio.to_thread(_load, script_location, version_table)
+    return await _load(script_location, version_table)
 
 
 def revision_of(script: Script) -> Revision:
