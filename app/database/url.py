@@ -219,7 +219,7 @@ def _version_of(root_cert: str | None) -> object:
         return None
     if root_cert is None or root_cert == _SYSTEM:
         system = ssl.get_default_verify_paths()
-        paths = [path for path in (system.cafile, system.capath) if path is not None]
+        paths = list(filter(None, (system.cafile, system.capath)))
     else:
         paths = [root_cert]
     seen = [(path, Path(path).expanduser().stat()) for path in paths]
