@@ -1,5 +1,6 @@
 """What the database says about itself: its revision, its server."""
 
+import functools
 from dataclasses import dataclass
 
 import asyncpg
@@ -60,18 +61,17 @@ class Facts:
     broken_indexes: tuple[BrokenIndex, ...]
 
 
-async def look(control: Session, *, ledger_schema: str, version_table: VersionTable) -> Facts:
-    """Look at the database, in one round trip.
+@functools.cache
+def questions(ledger_schema: str, version_table: VersionTable) -> dict[str, str]:
+    """What a look asks, as SQL expressions, by what they tell.
 
-    Raises:
-        DatabaseUnavailable: or one of its children.
+    The connection is a new one, so PostgreSQL plans all of it anew, with no catalog at hand: functions and single
+    tables take a quarter of the time that joins took.
     """
-    results: list[simple_query.ResultSet] = []
     schema = literal(version_table.schema)
     if version_table.schema is None:
         schema = f"coalesce({relations.schema_of(version_table.sql)}, current_schema(), 'public')"
-    # A new connection plans all of this anew: functions and single tables, no joins.
-    asked = {
+    return {
         "pid": "pg_backend_pid()",
         "in_recovery": "pg_is_in_recovery()",
         "read_only": "current_setting('transaction_read_only')::bool",
@@ -82,6 +82,16 @@ async def look(control: Session, *, ledger_schema: str, version_table: VersionTa
         "environment": environment.name_of(ledger_schema),
         "schema": schema,
     }
+
+
+async def look(control: Session, *, ledger_schema: str, version_table: VersionTable) -> Facts:
+    """Look at the database, in one round trip.
+
+    Raises:
+        DatabaseUnavailable: or one of its children.
+    """
+    results: list[simple_query.ResultSet] = []
+    asked = questions(ledger_schema, version_table)
     try:
         await control.results(
             # A look must not queue behind somebody's lock on the version table.
