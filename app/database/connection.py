@@ -71,7 +71,7 @@ async def _attempt(database: Database, application_name: str) -> Connection:
     for host, port in database.places:
         try:
             opened: Connection = await asyncpg.connect(
-                **database.arguments | {"host": host, "port": port},
+                **database.arguments | {"host": host, "port": port} | _without_tls_on_a_socket(host),
                 statement_cache_size=0,
                 server_settings=server_settings,
             )
@@ -85,6 +85,11 @@ async def _attempt(database: Database, application_name: str) -> Connection:
         failures,
         key=lambda error: (not unreachable.pauses_after(error), isinstance(error, TargetServerAttributeNotMatched)),
     )
+
+
+def _without_tls_on_a_socket(host: str | None) -> dict[str, str]:
+    """PostgreSQL has no TLS there, whatever is asked for; asyncpg would still make it ready, certificates and all."""
+    return {"ssl": "disable"} if host is not None and host.startswith("/") else {}
 
 
 def _socket_of(connection: Connection) -> socket.socket:

@@ -10,5 +10,14 @@ from app.database.literals import literal
 
 def word(expression: str, source: str) -> str:
     """An SQL expression: the text that `expression` gives for the one row of `source`; null without a row."""
+    return f"(SELECT word FROM {_words(expression, source)})"
+
+
+def words(expression: str, source: str) -> str:
+    """An SQL expression: the texts that `expression` gives for the rows of `source`, each once, as a JSON array."""
+    return f"array_to_json(ARRAY(SELECT word FROM {_words(expression, source)}))"
+
+
+def _words(expression: str, source: str) -> str:
     query = f"SELECT array_to_tsvector(ARRAY[{expression}]) FROM {source}"
-    return f"(SELECT word FROM ts_stat({literal(query)}))"
+    return f"ts_stat({literal(query)})"

@@ -5,7 +5,7 @@ A branch of Neon is a copy of its parent with everything in it, this row too; Ne
 `neon.timeline_id`, so a copy is told from the database that the row was written for, and belongs to nobody yet.
 """
 
-from app.database import deferred
+from app.database import deferred, relations
 from app.database.identity import TIMELINE
 from app.database.literals import identifier, literal
 
@@ -23,12 +23,7 @@ CREATE TABLE IF NOT EXISTS {schema}.environment (
 def name_of(schema: str) -> str:
     """An SQL expression: the environment's name; null without one, without the table, and on a Neon branch."""
     row = f"{identifier(schema)}.environment WHERE neon_timeline IS NOT DISTINCT FROM {TIMELINE}"
-    return (
-        f"(SELECT {deferred.word('name', row)} "
-        "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
-        f"WHERE n.nspname = {literal(schema)} AND c.relname = 'environment' "
-        "AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT'))"
-    )
+    return f"CASE WHEN {relations.is_readable(schema, 'environment')} THEN {deferred.word('name', row)} END"
 
 
 def binding(schema: str, name: str, *, on_purpose: bool = False) -> str:

@@ -6,10 +6,12 @@ remembers which build a revision began, on which table, and what was INVALID the
 the revision's own.
 """
 
+import json
 import re
 from dataclasses import dataclass
 from uuid import UUID
 
+from app.database import deferred
 from app.database.connection import Session
 from app.database.literals import identifier, literal
 from app.errors import MigrationFailed
@@ -28,8 +30,8 @@ _REINDEX = re.compile(
 
 _COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
 
-_BROKEN = """
-FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+_BROKEN_ONES = """
+pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_class t ON t.oid = i.indrelid JOIN pg_namespace tn ON tn.oid = t.relnamespace
 WHERE NOT i.indisvalid AND c.relkind = 'i' AND NOT EXISTS (
     SELECT FROM pg_stat_progress_create_index p JOIN pg_locks l USING (pid)
@@ -38,12 +40,16 @@ WHERE NOT i.indisvalid AND c.relkind = 'i' AND NOT EXISTS (
 """
 """Not one of a table on which indexes are being built at this moment: which one it is only the builder's role may see.
 And not the parent of partitions, which is INVALID by design until each of them has its own (relkind I)."""
+_BROKEN = f"FROM {_BROKEN_ONES}"
 
+_NAMES = "json_build_array(format('%I.%I', n.nspname, c.relname), format('%I.%I', tn.nspname, t.relname))::text"
 AS_JSON = (
-    "(SELECT coalesce(json_agg(json_build_object('name', format('%I.%I', n.nspname, c.relname), "
-    f"'table', format('%I.%I', tn.nspname, t.relname)) ORDER BY n.nspname, c.relname), '[]') {_BROKEN})"
+    f"CASE WHEN EXISTS (SELECT FROM pg_index WHERE NOT indisvalid) THEN {deferred.words(_NAMES, _BROKEN_ONES)} END"
 )
-"""An SQL expression: every INVALID index of the database, as BrokenIndex has it, without its revision."""
+"""An SQL expression: every INVALID index of the database, for `named`; null without one.
+
+Which of them count is only asked where there is any, since that takes several catalogs.
+"""
 
 TABLE = """
 CREATE TABLE IF NOT EXISTS {schema}.index_build (
@@ -78,6 +84,12 @@ class Build:
     """An SQL expression for the table's OID, null where there is no such table."""
     name_sql: str | None
     """An SQL expression for the index's name, cut as PostgreSQL cuts it; None where PostgreSQL chooses it."""
+
+
+def named(told: list[str] | None) -> tuple[BrokenIndex, ...]:
+    """What AS_JSON has told, sorted by name; without their revisions."""
+    names = sorted(json.loads(each) for each in told or ())
+    return tuple(BrokenIndex(name=name, table=table) for name, table in names)
 
 
 def build(statement: str) -> Build | None:

@@ -1,6 +1,6 @@
 """The ledger's tables, made and brought up to date: what an earlier version has not made is added."""
 
-from app.database import environment, idempotency, indexes
+from app.database import environment, idempotency, indexes, relations
 from app.database.literals import identifier
 
 NAMES = ("run", "step", "index_build", "environment", "idempotency", "fingerprint")
@@ -75,6 +75,14 @@ ALTER TABLE {schema}.step
 COMMENT ON TABLE {schema}.run IS '{form}';
 """
 )
+
+
+def form(schema: str) -> str:
+    """An SQL expression: the form that the tables in a schema have; null without them, or the right to use them."""
+    return (
+        f"(SELECT description FROM pg_description WHERE objoid = {relations.oid_of(schema, 'run')} "
+        "AND classoid = 'pg_class'::regclass::oid AND objsubid = 0)"
+    )
 
 
 def statements(schema: str) -> str:

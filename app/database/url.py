@@ -1,6 +1,7 @@
 """Where the database is: from a connection string, as a provider writes it, to asyncpg's arguments."""
 
 import base64
+import functools
 import math
 import re
 import ssl
@@ -23,6 +24,7 @@ _SEVERAL_HOSTS = re.compile(
 )
 _HOST_AND_PORT = re.compile(r"^(\[[^\]]*\]|[^:]*):?(.*)")
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
+_PEM = "-----BEGIN"
 _SYSTEM = "system"
 """libpq's `sslrootcert=system`: the roots that the operating system trusts."""
 _SCHEMES = ("postgres", "postgresql", "postgresql+asyncpg", "postgresql+psycopg", "postgresql+psycopg2")
@@ -195,20 +197,39 @@ def _ssl(mode: str | None, root_cert: str | None, host: str | tuple[str, ...] | 
     if chosen not in ("verify-ca", "verify-full"):
         return chosen
     try:
-        context = _trusting(root_cert)
+        return _context(root_cert, _version_of(root_cert), checks_the_name=chosen == "verify-full")
     except (OSError, ValueError, RuntimeError):  # ssl.SSLError is an OSError; RuntimeError is a ~ that is nobody's
         raise NotConfigured(
             "MIGRATION_SSL_ROOT_CERT is neither the path of a readable certificate file nor PEM text.",
             variables=[variable("ssl_root_cert")],
         ) from None
-    context.check_hostname = chosen == "verify-full"
+
+
+@functools.lru_cache(maxsize=8)
+def _context(root_cert: str | None, _version: object, *, checks_the_name: bool) -> ssl.SSLContext:
+    """One for all connections: to read the system's roots takes longer than all the rest of an answer."""
+    context = _trusting(root_cert)
+    context.check_hostname = checks_the_name
     return context
+
+
+def _version_of(root_cert: str | None) -> object:
+    """Another one when a file of certificates is replaced, as the system's and a provider's are in time."""
+    if root_cert is not None and _PEM in root_cert:
+        return None
+    if root_cert is None or root_cert == _SYSTEM:
+        system = ssl.get_default_verify_paths()
+        paths = list(filter(None, (system.cafile, system.capath)))
+    else:
+        paths = [root_cert]
+    seen = [(path, Path(path).expanduser().stat()) for path in paths]
+    return tuple((path, stat.st_ino, stat.st_mtime_ns, stat.st_size) for path, stat in seen)
 
 
 def _trusting(root_cert: str | None) -> ssl.SSLContext:
     if root_cert is None or root_cert == _SYSTEM:
         context = ssl.create_default_context()
-    elif "-----BEGIN" in root_cert:  # serverless has no files
+    elif _PEM in root_cert:  # serverless has no files
         context = ssl.create_default_context(cadata=_der(root_cert))
     else:
         context = ssl.create_default_context(cafile=str(Path(root_cert).expanduser()))

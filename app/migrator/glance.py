@@ -6,11 +6,11 @@ plain assignments. Whatever is not so simple is left to Alembic.
 """
 
 import ast
-import asyncio
-import functools
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+
+from app.migrator import once
 
 PROJECT = Path(__file__).parents[2]
 """Where pyproject.toml and the user's migrations are: on Vercel the function's root."""
@@ -38,13 +38,9 @@ def folder(script_location: str) -> Path:
     return PROJECT / script_location
 
 
-async def at(script_location: str) -> Glance:
-    """Glance at the revisions in `script_location`; once per process, in a thread, since there may be a thousand."""
-    return await asyncio.to_thread(_at, script_location)
-
-
-@functools.cache
-def _at(script_location: str) -> Glance:
+@once.InAThread  # there may be a thousand
+def at(script_location: str) -> Glance:
+    """Glance at the revisions in `script_location`, once per process."""
     try:
         with (PROJECT / "pyproject.toml").open("rb") as file:
             configured = tomllib.load(file).get("tool", {}).get("alembic", {})

@@ -4,8 +4,7 @@ The ledger has the hash of each revision's file as it was when the revision ran.
 it changes, nobody can tell without running it.
 """
 
-import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -43,12 +42,7 @@ async def comparison(
     """
     ledger = Ledger(settings.ledger_schema, facts.version_table)
     recorded = await ledger.hashes(control) if facts.ledger_exists else {}
-    # In a thread, since a thousand files take a while, the first time.
-    return await asyncio.to_thread(_compare, history, tuple(heads), recorded)
-
-
-def _compare(history: "History", heads: tuple[str, ...], recorded: Mapping[str, str]) -> Comparison:
-    applied = history.applied(heads)
+    applied = await history.hashes(tuple(heads))
     return Comparison(
         modified=[
             ModifiedRevision(
@@ -56,10 +50,10 @@ def _compare(history: "History", heads: tuple[str, ...], recorded: Mapping[str, 
                 message=history.message(revision),
                 file=history.reference(revision),
                 applied_sha256=recorded[revision],
-                sha256=history.sha256(revision),
+                sha256=sha256,
             )
-            for revision in applied
-            if recorded.get(revision, history.sha256(revision)) != history.sha256(revision)
+            for revision, sha256 in applied.items()
+            if recorded.get(revision, sha256) != sha256
         ],
         unrecorded=[revision for revision in applied if revision not in recorded],
     )

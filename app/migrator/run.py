@@ -4,7 +4,6 @@ take the turn → look → take the lock → end what is left of dead runs → l
 → work → read back → put its end on record → give the lock back → answer
 """
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from app.database import connection, url
@@ -18,7 +17,7 @@ from app.errors import (
     PlanRequired,
     WrongEnvironment,
 )
-from app.migrator import condition, glance, modified, status, terms
+from app.migrator import condition, glance, modified, once, status, terms
 from app.migrator.call import Call
 from app.migrator.runner import Runner
 from app.migrator.terms import Terms
@@ -175,10 +174,11 @@ async def _at_a_glance(call: Call, settings: Settings, *, turn: Turn, emit: Emit
 
 
 async def _history(settings: Settings) -> "History":
-    """The deployment's history, once all that a run needs is imported; in a thread, since that takes a while."""
-
-    def load() -> None:
-        from app.migrator import watch  # noqa: F401 – for what importing does
-
-    await asyncio.to_thread(load)
+    """The deployment's history, once all that a run needs is imported."""
+    await _all_of_it()
     return await status.history(settings)
+
+
+@once.InAThread
+def _all_of_it() -> None:
+    from app.migrator import watch  # noqa: F401 – for what importing does

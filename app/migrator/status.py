@@ -1,6 +1,5 @@
 """How the database and the deployment stand to each other."""
 
-import asyncio
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from app.database.catalog import Facts, VersionTable
 from app.database.connection import Session
 from app.database.ledger import Ledger
 from app.errors import DatabaseAhead, Diverged, HistoryMismatch
-from app.migrator import condition, drift, modified
+from app.migrator import condition, drift, modified, once
 from app.report import Revision, Selection, State, Status
 from app.settings import Settings
 
@@ -36,14 +35,15 @@ async def history(settings: Settings) -> "History":
     Raises:
         NotConfigured: A revision's file cannot be imported, or the chain is broken.
     """
-
-    def load() -> None:
-        from app.migrator import revisions  # noqa: F401 – for what importing does: SQLAlchemy, Alembic
-
-    await asyncio.to_thread(load)
+    await _alembic()
     from app.migrator import revisions
 
     return await revisions.loaded(settings.script_location, version_table(settings))
+
+
+@once.InAThread
+def _alembic() -> None:
+    from app.migrator import revisions  # noqa: F401 – for what importing does: SQLAlchemy, Alembic
 
 
 def alembic_is_loaded() -> bool:

@@ -20,6 +20,7 @@ from app.errors import (
     TlsFailed,
     Unauthenticated,
 )
+from app.migrator import once
 from app.migrator.call import Call
 from app.migrator.deadline import InvocationEnds
 from app.migrator.turn import Turn
@@ -143,10 +144,7 @@ MayApply = Annotated[Caller, Depends(_may_apply)]
 MayRead = Annotated[Caller, Depends(_may_read)]
 
 
-async def migrator_imported() -> None:
+@once.InAThread
+def migrator_imported() -> None:
     """Import the work when it is first needed, off the event loop: /livez and a 401 cost only FastAPI."""
-
-    def load() -> None:
-        from app.migrator import run, runs, status  # noqa: F401 – for what importing does: SQLAlchemy, Alembic, asyncpg
-
-    await asyncio.to_thread(load)
+    from app.migrator import run, runs, status  # noqa: F401 – for what importing does: SQLAlchemy, Alembic, asyncpg

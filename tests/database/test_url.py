@@ -160,6 +160,19 @@ def test_require_with_a_root_certificate_verifies_the_chain_as_libpq_does(certif
     assert not context.check_hostname
 
 
+def test_roots_are_read_once_and_again_when_their_file_is_replaced(certificate: Path, tmp_path: Path) -> None:
+    full = "postgresql://db.example/shop?sslmode=verify-full"
+    assert database(full).ssl is database(full).ssl
+    assert database(full.replace("-full", "-ca")).ssl is not database(full).ssl
+    bundle = tmp_path / "root.pem"
+    bundle.write_bytes(certificate.read_bytes())
+    before = database(full, ssl_root_cert=str(bundle)).ssl
+    assert database(full, ssl_root_cert=str(bundle)).ssl is before
+    (tmp_path / "new.pem").write_bytes(certificate.read_bytes())
+    (tmp_path / "new.pem").replace(bundle)
+    assert database(full, ssl_root_cert=str(bundle)).ssl is not before
+
+
 @pytest.mark.parametrize("given", ["/nowhere/root.pem", "-----BEGIN CERTIFICATE-----\nnonsense\n", "nonsense"])
 def test_a_root_certificate_that_cannot_be_used_is_said_clearly(given: str) -> None:
     with pytest.raises(NotConfigured, match="MIGRATION_SSL_ROOT_CERT is neither"):

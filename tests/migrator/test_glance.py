@@ -29,7 +29,7 @@ async def test_the_head_is_the_one_that_alembic_finds(write_history: WriteHistor
     assert seen.head is None
     write_revision(folder, "b2", "a1", "pass")
     (folder / "versions/0_later.py").unlink()
-    glance._at.cache_clear()
+    glance.at.forget()
     assert History(str(folder)).heads == ((await glance.at(str(folder))).head,) == ("b2",)
 
 
@@ -68,7 +68,7 @@ async def test_whatever_is_not_one_simple_chain_is_left_to_alembic(
 async def test_a_folder_that_is_not_there_or_is_empty_is_left_to_alembic(tmp_path: Path) -> None:
     assert (await glance.at(str(tmp_path))).head is None
     (tmp_path / "versions").mkdir()
-    glance._at.cache_clear()
+    glance.at.forget()
     assert (await glance.at(str(tmp_path))).head is None
 
 

@@ -17,6 +17,7 @@ from alembic.util import CommandError
 
 from app.database.catalog import USUAL, VersionTable
 from app.errors import MultipleHeads, NotConfigured, UnknownTarget
+from app.migrator import once
 from app.migrator.glance import PROJECT, folder
 from app.redaction import redacted
 from app.report import Direction, Revision
@@ -43,6 +44,7 @@ class History:
     def __init__(self, script_location: str, version_table: VersionTable = USUAL) -> None:
         self.rendered: dict[tuple[str, Direction], Rendered] = {}
         """What has been rendered so far; it never changes either."""
+        self._hashed: tuple[tuple[str, ...], dict[str, str]] = (), {}
         self.version_table = version_table
         self._config = Config(toml_file=PROJECT / "pyproject.toml")
         self._config.set_main_option("script_location", str(folder(script_location)).replace("%", "%%"))
@@ -79,7 +81,7 @@ class History:
             UnknownTarget: No revision matches the target, or it does not lie in that direction.
             MultipleHeads: The target is `head`, and there are several.
         """
-        if (target, direction) == ("heads", "upgrade") and tuple(sorted(current)) == self.heads:
+        if self._is_every_head(target, direction) and tuple(sorted(current)) == self.heads:
             return []  # the usual case, and Alembic would walk the whole graph to find out
         return [revision_of(step.revision) for step in self.steps(tuple(current), target, direction)]
 
@@ -90,9 +92,12 @@ class History:
             UnknownTarget: No revision matches it.
             MultipleHeads: It is `head`, and there are several.
         """
-        if (target, direction) not in (("heads", "upgrade"), ("base", "downgrade")):
+        if not self._is_every_head(target, direction) and (target, direction) != ("base", "downgrade"):
             with self._asked_for(target):
                 self._insist_on_a_name(target)
+
+    def _is_every_head(self, target: str, direction: Direction) -> bool:
+        return direction == "upgrade" and (target == "heads" or (target == "head" and len(self.heads) == 1))
 
     def applied(self, heads: Iterable[str]) -> list[str]:
         """The revisions that a database at `heads` has, in Alembic's order; heads unknown here are passed over."""
@@ -102,6 +107,18 @@ class History:
         # As Alembic itself tells what is applied, `depends_on` included; what is public refuses heads that overlap.
         below = set(graph._get_ancestor_nodes(at))  # noqa: SLF001 – as above
         return graph._topological_sort(below, at)[::-1]  # noqa: SLF001 – as above
+
+    async def hashes(self, heads: tuple[str, ...]) -> dict[str, str]:
+        """The SHA-256 of the file of each revision that a database at `heads` has, in Alembic's order.
+
+        In a thread, since a thousand files take a while. The answer for the last heads is kept: a monitor asks about
+        the same ones again and again, and during a run about others each time.
+        """
+        kept, hashes = self._hashed
+        if kept != heads:
+            hashes = await asyncio.to_thread(lambda: {each: self.sha256(each) for each in self.applied(heads)})
+            self._hashed = heads, hashes
+        return hashes
 
     def file(self, revision: str) -> Path:
         """The file of a revision that is known here."""
@@ -159,7 +176,7 @@ class History:
         return config
 
 
-_load = functools.cache(History)
+_load = once.InAThread(History)
 
 
 async def loaded(script_location: str, version_table: VersionTable = USUAL) -> History:
@@ -170,7 +187,7 @@ async def loaded(script_location: str, version_table: VersionTable = USUAL) -> H
     Raises:
         NotConfigured: A revision's file cannot be imported, or the chain is broken.
     """
-    return await asyncio.to_thread(_load, script_location, version_table)
+    return await _load(script_location, version_table)
 
 
 def revision_of(script: Script) -> Revision:
