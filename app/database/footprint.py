@@ -21,15 +21,19 @@ _EVERY_S, _EVERY_S_PER_LOCK = 0.01, 0.0001
 _MOST_TABLES = 10_000
 """So many tables are noted at most, in a few dozen milliseconds. Of the rest nothing is told."""
 _MOST_TOLD = 100
+_MOST_ON_RECORD = 2 * _MOST_TOLD
+"""A lock may be there twice: as it is held now, and since when it was seen."""
+_NO_NAMES = "'{}'::text[]"
 
 _BEFORE = "migration_endpoint.before"
 """A setting, set for the length of a transaction: nothing of it is left to whoever gets the backend next."""
 
 _OWN_LOCKS = (
-    "FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'relation' AND granted AND relation >= 16384 "
+    "FROM pg_lock_status() WHERE pid = pg_backend_pid() AND locktype = 'relation' AND granted AND relation >= 16384 "
     "AND mode <> 'SIReadLock'"
 )
-"""From 16384 on OIDs are no longer PostgreSQL's own (FirstNormalObjectId). An SIReadLock blocks nobody."""
+"""What the view pg_locks is made of, since to expand the view takes as long as to read it. From 16384 on OIDs are no
+longer PostgreSQL's own (FirstNormalObjectId). An SIReadLock blocks nobody."""
 LOOK = f"SELECT relation, mode {_OWN_LOCKS}"
 """Short, since it stands before the statement in pg_stat_activity too, which cuts its queries."""
 
@@ -162,9 +166,45 @@ class Footprint:
     def left(self) -> str:
         """The query for what the revision has left so far, including its earlier transactions: one row, of two columns.
 
-        `locks` lists what `told` makes short; `rewrote` lists names. Nothing goes in that is not there to be told: most
-        revisions make a table, and PostgreSQL would spend more on planning the rest than on making it.
+        `locks` lists what `told` makes short; `rewrote` lists names. Nothing goes in that is not there to be told, and
+        nothing is joined that need not be: to plan that, PostgreSQL would take longer than to make a table.
         """
+        here = self._beside_the_note() if self._is_noted else self._of_what_was_there()
+        strongest = f"SELECT * FROM here ORDER BY {_LEVEL} DESC, ms DESC, relation LIMIT {_MOST_ON_RECORD}"
+        locks = "jsonb_agg(jsonb_build_object('relation', relation, 'mode', mode, 'held_ms', ms))"
+        anew = f"SELECT DISTINCT relation FROM here WHERE anew ORDER BY 1 LIMIT {_MOST_TOLD}"
+        return (
+            f"WITH here AS ({here}) "
+            f"SELECT coalesce({locks}, '[]') || {json_literal(self.locks)} AS locks, "
+            f"{f'ARRAY({anew})' if self._is_noted else _NO_NAMES} || {literal(self.rewrote)} AS rewrote "
+            f"FROM ({strongest}) AS strongest"
+        )
+
+    def _of_what_was_there(self) -> str:
+        """The locks on tables that this transaction has not made."""
+        return (
+            f"SELECT oid::regclass::text AS relation, mode, ms FROM ({self._taken()}) AS taken WHERE "
+            f"(SELECT {_KINDS} AND NOT {_MADE_HERE} AND {self._is_not_ours} FROM pg_class c WHERE c.oid = taken.oid)"
+        )
+
+    def _beside_the_note(self) -> str:
+        """The locks on tables that the note has, which alone knows the names of those that are gone."""
+        return (
+            "SELECT b.name AS relation, mode, ms, c.relfilenode <> b.relfilenode AS anew "
+            f"FROM ({self._taken()}) AS taken JOIN {_NOTED} AS b USING (oid) LEFT JOIN pg_class c USING (oid) "
+            f"WHERE {self._is_not_ours}"
+        )
+
+    @property
+    def _is_not_ours(self) -> str:
+        """The condition for a table `c`; one that is gone is the revision's."""
+        return (
+            f"c.relname IS DISTINCT FROM {literal(self.version_table)} "
+            f"AND c.relnamespace IS DISTINCT FROM to_regnamespace({literal(identifier(self.ledger_schema))})"
+        )
+
+    def _taken(self) -> str:
+        """The locks that the transaction has, and those that it has had, by OID."""
         now = time.monotonic()
         since = {lock: now - since for lock, since in self._since.items()}
         since |= {lock: max(held_s, since.get(lock, 0.0)) for lock, held_s in self._over.items()}
@@ -175,27 +215,7 @@ class Footprint:
         if self._held_before:
             held = ", ".join(f"({oid}::oid, {literal(mode)})" for oid, mode in self._held_before)
             taken = f"SELECT * FROM ({taken}) AS taken WHERE (oid, mode) NOT IN (VALUES {held})"
-        # Of a table that is gone only the note knows the name.
-        name, tables, counts = (
-            ("b.name", f"{_NOTED} AS b USING (oid) LEFT JOIN pg_class c USING (oid)", "true")
-            if self._is_noted
-            else ("c.oid::regclass::text", "pg_class c USING (oid)", f"{_KINDS} AND NOT {_MADE_HERE}")
-        )
-        rewritten = "c.relfilenode <> b.relfilenode" if self._is_noted else "false"
-        here = (
-            f"SELECT {name} AS relation, mode, ms, {rewritten} AS anew FROM ({taken}) AS taken JOIN {tables} "
-            f"WHERE {counts} AND c.relname IS DISTINCT FROM {literal(self.version_table)} "
-            f"AND c.relnamespace IS DISTINCT FROM to_regnamespace({literal(identifier(self.ledger_schema))})"
-        )
-        locks = f"SELECT relation, mode, max(ms) AS ms FROM here GROUP BY 1, 2 ORDER BY {_LEVEL} DESC, 3 DESC, 1"
-        rewrote = "SELECT DISTINCT relation FROM here WHERE anew ORDER BY 1" if self._is_noted else ""
-        return (
-            f"WITH here AS ({here}) SELECT coalesce((SELECT jsonb_agg(jsonb_build_object('relation', relation, 'mode', "
-            f"mode, 'held_ms', ms)) FROM ({locks} LIMIT {_MOST_TOLD}) AS locks), '[]') "
-            f"|| {json_literal(self.locks)} AS locks, "
-            + (f"ARRAY({rewrote} LIMIT {_MOST_TOLD})" if rewrote else "'{}'::text[]")
-            + f" || {literal(self.rewrote)} AS rewrote"
-        )
+        return taken
 
     def look_back(self) -> str:
         """A statement that tells what the revision has left, as `commits` takes it."""

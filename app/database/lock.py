@@ -35,6 +35,8 @@ _GUARD_NAME = re.compile(r"migrate/(?P<run>[0-9a-f-]{36})(?: (?P<revision>\S+))?
 
 _BROKEN = (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError)
 
+_DATABASE = "(SELECT oid FROM pg_database WHERE datname = current_database())"
+
 GUARD_LOST = "the guard of this run no longer holds the lock"
 CANCELLED = "this run was cancelled"
 """What PostgreSQL says when the fence fails; it comes back inside its message."""
@@ -50,12 +52,17 @@ def key(version_table: str) -> int:
     return int.from_bytes(digest[:8], signed=True)
 
 
-def _rows_of(lock_key: int) -> str:
-    """The condition that finds the lock in pg_locks: a 64-bit key is split in two, and objsubid is 1."""
+def _rows_of(lock_key: int, database: int | None = None) -> str:
+    """The condition that finds the lock in pg_locks: a 64-bit key is split in two, and objsubid is 1.
+
+    Args:
+        lock_key: The lock's.
+        database: The OID of the current database, where it is known.
+    """
     high, low = (lock_key >> 32) & 0xFFFFFFFF, lock_key & 0xFFFFFFFF
     return (
         f"l.locktype = 'advisory' AND l.granted AND l.classid = {high} AND l.objid = {low} AND l.objsubid = 1 "
-        "AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        f"AND l.database = {database or _DATABASE}"
     )
 
 
@@ -73,7 +80,7 @@ class Guard:
         self._taken_at: datetime | None = None
         self._run_id = run_id
         self._lease_s = lease_s
-        self._pid = 0
+        self._pid = self._database = 0
         self._revision, self._progress = "", "0/0"
         self._changed = asyncio.Event()
         self._is_told = False
@@ -92,7 +99,8 @@ class Guard:
         """
         return (
             f"SELECT (CASE WHEN count(*) = 0 THEN '{GUARD_LOST}' WHEN {cancelled} THEN '{CANCELLED}' ELSE '1' END)"
-            f"::integer FROM pg_locks l WHERE l.pid = {self._pid} AND {_rows_of(self.key)}"
+            # What the view pg_locks is made of: this is asked twice in each revision.
+            f"::integer FROM pg_lock_status() l WHERE l.pid = {self._pid} AND {_rows_of(self.key, self._database)}"
         )
 
     @property
@@ -118,16 +126,16 @@ class Guard:
             "BEGIN ISOLATION LEVEL READ COMMITTED; "
             f"SET LOCAL idle_in_transaction_session_timeout = {round(self._lease_s * 1000)}; "
             f"{self._no_transaction_timeout()}"
-            f"SELECT pg_try_advisory_xact_lock({self.key}), pg_backend_pid(); "
+            f"SELECT pg_try_advisory_xact_lock({self.key}), pg_backend_pid(), {_DATABASE}; "
             # The simple protocol leaves no portal, and so no snapshot, behind; a utility statement comes last
             # all the same, so that this holds with any protocol.
             f"{self._application_name()}",
         )
-        taken, pid = results[-2].rows[0]
+        taken, pid, database = results[-2].rows[0]
         if not taken:
             await self._session.execute("ROLLBACK")
             return False
-        self._pid = int(pid)
+        self._pid, self._database = int(pid), int(database)
         self._taken_at = datetime.now(UTC)
         self._session.on_end(self._lose)
         self._heartbeat = asyncio.create_task(self._beat(), name=f"heartbeat of run {self._run_id}")

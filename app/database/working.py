@@ -70,8 +70,8 @@ def engine(
 ) -> Engine:
     """An engine whose connections are fenced; each is opened when asked for, and closed after use.
 
-    To be used in a greenlet of SQLAlchemy's, as all of `sqlalchemy.ext.asyncio` does that is needed here; the rest of it
-    would bring the ORM, which costs a function 10 MB.
+    To be used in a greenlet of SQLAlchemy's, which is all that `sqlalchemy.ext.asyncio` would do here; and that brings
+    the ORM, which costs a function 10 MB.
 
     Args:
         database: Where it is.
@@ -115,7 +115,7 @@ def plain_engine(database: Database) -> Engine:
     async def connect() -> connection.Connection:
         return await connection.connect(database, application_name=connection.CONTROL)
 
-    module = AsyncAdapt_asyncpg_dbapi(asyncpg)
+    module: Any = AsyncAdapt_asyncpg_dbapi(asyncpg)  # type: ignore[no-untyped-call]  # SQLAlchemy's
     return create_engine(
         "postgresql+asyncpg://",
         module=module,

@@ -133,8 +133,7 @@ class Work:
         try:
             while True:
                 try:
-                    await greenlet_spawn(self._connects, engine, apply)
-                    return
+                    return await greenlet_spawn(self._connects, engine, apply)
                 except Exception as error:
                     if not self._deserves_another_try(error):
                         raise
