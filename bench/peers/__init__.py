@@ -1,7 +1,29 @@
 """The tools that are measured beside this project, each run in its usual way."""
 
 from bench.peers.alembic_cli import AlembicCli
+from bench.peers.dbmate import Dbmate
+from bench.peers.django import Django
+from bench.peers.drizzle import Drizzle
+from bench.peers.graphile_migrate import GraphileMigrate
+from bench.peers.knex import Knex
+from bench.peers.node_pg_migrate import NodePgMigrate
 from bench.peers.peer import Peer
 from bench.peers.psql import Psql
+from bench.peers.yoyo_migrations import YoyoMigrations
 
-PEERS: list[Peer] = [AlembicCli("asyncpg"), AlembicCli("psycopg"), Psql()]
+FLOOR = Psql()
+"""What no tool can be faster than: it keeps no count of what was applied, so it always runs everything."""
+
+TOOLS: list[Peer] = [
+    AlembicCli("asyncpg"),
+    AlembicCli("psycopg"),
+    Django(),
+    YoyoMigrations(),
+    Dbmate(),
+    Drizzle(),
+    NodePgMigrate(),
+    Knex(),
+    GraphileMigrate(),
+]
+
+PEERS: list[Peer] = [*TOOLS, FLOOR]
