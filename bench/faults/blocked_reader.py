@@ -14,7 +14,7 @@ WAITS_AT_MOST_S = 2.0
 _STARTED_S = 60
 _PATIENCE_S = 30
 """From the end of the idle transaction on."""
-_EVERY_S = 0.05
+EVERY_S = 0.05
 
 _HISTORY = [
     Migration(1, "CREATE TABLE t_1 (id bigint PRIMARY KEY, v text)"),
@@ -57,7 +57,7 @@ def _longest_wait(database: Database, over: threading.Event) -> float:
     """Of one reader, each of whose reads is a transaction of its own."""
     longest_s = 0.0
     with database.connect() as connection:
-        while not over.wait(_EVERY_S):
+        while not over.wait(EVERY_S):
             began = time.monotonic()
             connection.execute("SELECT FROM busy LIMIT 1")
             longest_s = max(longest_s, time.monotonic() - began)

@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import subprocess
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -30,8 +31,11 @@ _KILLED_S = 10
 _POSTGRESQL_SAYS = re.compile(
     r'(?P<kind>relation|table|column|schema|type|prepared statement) "[^"]*" (?P<state>already exists|does not exist)'
     r"|duplicate key|deadlock detected|lock timeout|cannot run inside a transaction block"
-    r"|unsupported startup parameter|current transaction is aborted"
+    r"|unnamed prepared statement does not exist|unsupported startup parameter|current transaction is aborted"
 )
+
+_ERROR = re.compile(r"(\w+\.)*\w*(Error|Locked|Timeout): ")
+"""How JavaScript and Python begin the line that says why, before or after the lines that say where."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,9 @@ class Ending:
         if found := _POSTGRESQL_SAYS.search(self.said):
             return " ".join(part for part in (found["kind"], found["state"]) if part) or found[0]
         lines = [line.strip() for line in self.said.splitlines() if line.strip()]
-        return re.sub(r"\d+", "…", lines[-1])[:80].replace("|", "/") if lines else "said nothing"
+        named = next((line for line in lines if _ERROR.match(line)), lines[-1] if lines else "said nothing")
+        plain = re.sub(r"\d+", "…", _ERROR.sub("", named)).replace("|", "/")
+        return textwrap.shorten(plain, 60, placeholder=" …")
 
 
 class Attempt(Protocol):

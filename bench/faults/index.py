@@ -34,7 +34,7 @@ def measure(contender: Contender, postgres: Postgres, folder: Path, *, old_s: fl
         old.execute("SELECT FROM other")
         first = start_first()
         if not seen(lambda: _waits(database), first, _STARTED_S):
-            return Cell(is_right=False, happened=f"does not get to the build ({first.ending(0).reason})")
+            return Cell(is_right=False, happened=f"cannot build it ({first.ending(0).reason})")
         before = _backends(database)
         second = start_second()
         seen(lambda: _backends(database) - before, second, _STARTED_S)

@@ -92,7 +92,7 @@ def _rerun(contender: Contender, folder: Path, database: Database, killed: float
             tries += 1
             if ending.succeeded:
                 return _Rerun(time.monotonic() - killed, tries, "")
-            reason = ending.reason
+            reason = reason if ending.hung and reason else ending.reason
             time.sleep(0.2)
     return _Rerun(None, tries, reason)
 
