@@ -37,8 +37,14 @@ revision: $(STAMP) ## write a new migration (M="add email")
 	@if [ -z "$$M" ]; then echo 'What does it do? make revision M="add email"' >&2; exit 1; fi
 	@exec $(PYTHON) -m alembic revision -m "$$M"
 
-bench: $(STAMP) ## measure the cold start beside a bare app and alembic (minutes; bench/results)
-	@exec $(PYTHON) -m bench.cold_start
+# Where npm is, its tools are measured too; if it cannot install them, each says why it is missing.
+bench: $(STAMP) ## measure beside other tools (ARGS="apply cold" for parts; half an hour; into bench/results)
+	@if npm --version >/dev/null 2>&1; then $(MAKE) --no-print-directory bench/peers/node_modules || true; fi
+	@exec $(PYTHON) -m bench $(ARGS)
+
+bench/peers/node_modules: bench/peers/package-lock.json
+	@cd bench/peers && npm ci --no-audit --no-fund
+	@touch $@
 
 vercel-build: $(STAMP) ## build as Vercel does, and run what comes out (needs npm; downloads 360 MB once)
 	@exec $(PYTHON) -m pytest -n 0 --vercel-build tests/journeys/test_vercel_build.py $(ARGS)

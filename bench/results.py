@@ -1,5 +1,6 @@
-"""Figures for people: a table on the terminal, and the same in bench/results with what they were measured on."""
+"""Figures on the terminal and in bench/results, for people and for machines, with what they were measured on."""
 
+import json
 import os
 import platform
 import statistics
@@ -7,6 +8,7 @@ from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
+from bench.section import Section
 from bench.side_by_side import Comparison, Took
 
 FOLDER = Path(__file__).parent / "results"
@@ -29,13 +31,21 @@ def _spread(took: list[Took]) -> str:
 
 def circumstances(*distributions: str, **others: str) -> str:
     """What was measured on: the kind of machine, and versions. No names, and no paths."""
-    versions = {
+    return f"{machine()}; " + ", ".join(f"{name} {each}" for name, each in versions(*distributions, **others).items())
+
+
+def versions(*distributions: str, **others: str) -> dict[str, str]:
+    """Python's, those of distributions, and others."""
+    return {
         "Python": platform.python_version(),
         **{name: metadata.version(name) for name in distributions},
         **others,
     }
-    machine = f"{platform.system()}, {platform.machine()}, {os.cpu_count()} processors ({_processor()})"
-    return f"{machine}; " + ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
+def machine() -> str:
+    """Its kind."""
+    return f"{platform.system()}, {platform.machine()}, {os.cpu_count()} processors ({_processor()})"
 
 
 def _processor() -> str:
@@ -53,3 +63,33 @@ def show(title: str, *paragraphs: str) -> None:
     print(text)
     FOLDER.mkdir(exist_ok=True)
     (FOLDER / f"{title.lower().replace(' ', '_')}.md").write_text(text)
+
+
+def keep(section: Section, versions: dict[str, str], folder: Path = FOLDER) -> None:
+    """Print what a part has found, and keep it as NAME.md and NAME.json."""
+    skipped = "".join(f"Not measured: {name}: {why}.\n" for name, why in section.skipped.items())
+    told = ", ".join(f"{name} {version}" for name, version in versions.items())
+    paragraphs = [f"# {section.title}", section.explanation, section.table, skipped, f"{machine()}; {told}"]
+    text = "\n\n".join(paragraph.strip() for paragraph in paragraphs if paragraph.strip()) + "\n"
+    print(text)
+    figures = {
+        "goals": [
+            {"what": goal.what, "value": _rounded(goal.value), "at_most": goal.at_most, "is_reached": goal.is_reached}
+            for goal in section.goals
+        ],
+        "seconds": {
+            what: {name: [_rounded(each) for each in took] for name, took in tools.items()}
+            for what, tools in section.seconds.items()
+        },
+        "skipped": section.skipped,
+        "machine": machine(),
+        "versions": versions,
+    }
+    folder.mkdir(exist_ok=True)
+    (folder / f"{section.name}.md").write_text(text)
+    (folder / f"{section.name}.json").write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
+
+
+def _rounded(value: float) -> float:
+    """To four digits: more are noise."""
+    return float(f"{value:.4g}")

@@ -32,3 +32,5 @@ class Section:
     goals: list[Goal] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
     """Why a tool is not in the table, by its name."""
+    seconds: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    """What each tool took, time after time, by what it did: the README's table and picture are made from it."""

@@ -2,11 +2,11 @@
 
 import resource
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 type Measure = Callable[[], float]
-"""Does it once, in a child process that has ended afterwards; how long that took, in seconds."""
+"""Does it once; how long that took, in seconds. A child process that it starts has ended afterwards."""
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Took:
 
     wall_s: float
     cpu_s: float
-    """Of the processor, to the end of the process; a busy machine changes it less."""
+    """Of the processor, in child processes that have ended; a busy machine changes it less."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,7 @@ class Comparison:
     @property
     def ratio(self) -> float:
         """Of the medians of the time on the wall."""
-        return statistics.median(each.wall_s for each in self.ours) / statistics.median(
-            each.wall_s for each in self.others
-        )
+        return median_s(self.ours) / median_s(self.others)
 
     @property
     def cpu_ratio(self) -> float:
@@ -51,11 +49,23 @@ class Comparison:
         return f"{'reaches' if self.ratio <= self.at_most else 'misses'} at most {self.at_most:g}"
 
 
+def median_s(took: list[Took]) -> float:
+    """The median of the time on the wall, in seconds."""
+    return statistics.median(each.wall_s for each in took)
+
+
 def compare(what: str, ours: Measure, other: str, others: Measure, *, at_most: float | None, times: int) -> Comparison:
-    """Measure both, in turn: `times` times, and once before that for what only the first time costs."""
-    ours(), others()
-    pairs = [(_took(ours), _took(others)) for _ in range(times)]
-    return Comparison(what, other, [pair[0] for pair in pairs], [pair[1] for pair in pairs], at_most)
+    """Measure both, in turn."""
+    took = in_turn({"ours": ours, "others": others}, times=times)
+    return Comparison(what, other, took["ours"], took["others"], at_most)
+
+
+def in_turn(ways: Mapping[str, Measure], *, times: int) -> dict[str, list[Took]]:
+    """Measure each way, in turn: `times` times, and once before that for what only the first time costs."""
+    for measure in ways.values():
+        measure()
+    rounds = [{name: _took(measure) for name, measure in ways.items()} for _ in range(times)]
+    return {name: [each[name] for each in rounds] for name in ways}
 
 
 def _took(measure: Measure) -> Took:

@@ -12,7 +12,7 @@ from bench.peers.psql import Psql
 from bench.peers.yoyo_migrations import YoyoMigrations
 
 FLOOR = Psql()
-"""What no tool can be faster than: it keeps no count of what was applied, so it always runs everything."""
+"""It does not know what was applied before, so it can only be asked for everything."""
 
 TOOLS: list[Peer] = [
     AlembicCli("asyncpg"),

@@ -46,10 +46,21 @@ class AlembicCli:
 
     def upgrade(self, folder: Path, database: Database) -> Command:
         """`alembic upgrade head`."""
-        url = database.address.set(drivername=f"postgresql+{self._driver}").render_as_string(hide_password=False)
+        return self._command(folder, database, "upgrade", "head")
+
+    def current(self, folder: Path, database: Database) -> Command:
+        """`alembic current`, which only looks."""
+        return self._command(folder, database, "current")
+
+    def _command(self, folder: Path, database: Database, *arguments: str) -> Command:
+        address = database.address.set(drivername=f"postgresql+{self._driver}")
+        if self._driver == "asyncpg" and (mode := address.query.get("sslmode")):
+            # the word of libpq's that asyncpg does not know
+            address = address.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode})
+        url = address.render_as_string(hide_password=False).replace("%", "%%")
         ini = folder / "alembic.ini"
-        ini.write_text(f"[alembic]\nscript_location = {folder}\nsqlalchemy.url = {url.replace('%', '%%')}\n{_QUIET}")
-        command = [sys.executable, "-m", "alembic", "--config", str(ini), "upgrade", "head"]
+        ini.write_text(f"[alembic]\nscript_location = {folder}\nsqlalchemy.url = {url}\n{_QUIET}")
+        command = [sys.executable, "-m", "alembic", "--config", str(ini), *arguments]
         return Command(command, folder, servers.environment(None))
 
 

@@ -1,15 +1,12 @@
-"""The benchmarks' parts: that they measure what they say. How fast anything is, `make bench` tells."""
+"""What is measured in turn, and what is made of it."""
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from bench import cold_start, results
-from bench.side_by_side import Comparison, Took, compare
-from tests import servers
-from tests.servers import PROJECT, Database
+from bench import results
+from bench.side_by_side import Comparison, Measure, Took, compare, in_turn
 
 
 def test_both_sides_are_measured_in_turn_and_the_first_time_does_not_count() -> None:
@@ -52,21 +49,16 @@ def test_a_goal_that_is_missed_is_told(at_most: float | None, verdict: str) -> N
     assert Comparison("a", "b", [Took(1, 1)], [Took(1, 1)], at_most).verdict == verdict
 
 
-def test_results_name_neither_the_machine_nor_its_folders() -> None:
-    import platform
+def test_any_number_of_ways_take_turns() -> None:
+    order: list[str] = []
 
-    said = results.circumstances("fastapi", PostgreSQL="18")
-    assert "fastapi" in said
-    assert platform.node() not in said
-    assert str(PROJECT) not in said
+    def way(name: str) -> Measure:
+        def measure() -> float:
+            order.append(name)
+            return float(len(order))
 
+        return measure
 
-def test_every_side_does_what_it_is_measured_for(database: Database, tmp_path: Path) -> None:
-    history, plain, bare = cold_start.write_histories(tmp_path, database, 2)
-    environment = servers.environment(database, script_location=history)
-    with pytest.raises(AssertionError, match="stdout=''"):  # it would be faster with nothing applied
-        cold_start.current(environment, plain)()
-    assert cold_start.first_answer(environment, PROJECT, "api/index.py", "POST", "/migrate")() > 0
-    assert database.value("SELECT version_num FROM alembic_version") == "r0001"
-    assert cold_start.current(environment, plain)() > 0
-    assert cold_start.first_answer(environment, bare, "index.py", "GET", "/livez")() > 0
+    found = in_turn({name: way(name) for name in "abc"}, times=2)
+    assert "".join(order) == "abc" * 3
+    assert [each.wall_s for each in found["b"]] == [5, 8]
