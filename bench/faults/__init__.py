@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bench import tool
 from bench.faults import at_once, blocked_reader, index, killed
 from bench.faults.at_once import Undisturbed
 from bench.faults.cell import Cell
@@ -35,8 +36,8 @@ def measure(
     held_s: float = 12,
 ) -> Section:
     """Put this service, and each peer that is here, to all of them: some six minutes."""
-    skipped = {peer.name: why for peer in peers if (why := peer.missing())}
-    contenders: list[Contender] = [Ours(), *(Tool(peer) for peer in peers if peer.name not in skipped)]
+    skipped = tool.missing(peers)
+    contenders: list[Contender] = [Ours(), *map(Tool, tool.installed(peers))]
 
     def at_one_time(who: Contender, _: Path) -> Cell:
         with postgres.database() as database:
@@ -131,8 +132,9 @@ Killed: SIGKILL to the process and its children in a CREATE TABLE that takes {sl
 service is started anew, begins at once, is repeated while it fails, and finds the statement to be quick. Right: the
 backend is gone within {killed.GONE_WITHIN_S:g} s, and a rerun comes through.
 
-An index: CREATE INDEX CONCURRENTLY outside of a transaction has to wait for an old one; a second runner starts, and
-{old_s:g} s after it has connected the old transaction ends. Right: both succeed, and the index is valid.
+An index: CREATE INDEX CONCURRENTLY outside of a transaction has to wait for one that has written to the table; a
+second runner starts, and {old_s:g} s after it has connected that transaction ends. Right: both succeed, and the index
+is valid.
 
 A table held: by a transaction that has read it and is idle, for {held_s:g} s after the migration's ALTER TABLE begins
 to wait, while somebody else reads it every {blocked_reader.EVERY_S * 1000:.0f} ms. Right: no read waits for longer than

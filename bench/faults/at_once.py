@@ -11,7 +11,7 @@ from typing import Any
 from psycopg import Connection, sql
 
 from bench.faults.cell import Cell
-from bench.faults.contender import Attempt, Contender, Ending
+from bench.faults.contender import Attempt, Contender
 from bench.history import tables
 from tests.servers import Database, Postgres
 
@@ -39,8 +39,8 @@ class Undisturbed:
 def undisturbed(contender: Contender, postgres: Postgres, folder: Path, *, revisions: int) -> Undisturbed:
     """Write the history and run it on a database of its own; it must succeed."""
     contender.write(folder, tables(revisions))
-    with postgres.database() as database:
-        ending = _alone(contender, folder, database, _PATIENCE_S)
+    with postgres.database() as database, contender.runners(folder, database, 1) as [start]:
+        ending = start().ending(_PATIENCE_S)
         assert ending.succeeded, f"{contender.name} fails even by itself: {ending.said}"
         return Undisturbed(contender, folder, _rows(database, contender.counts_attempts))
 
@@ -51,16 +51,16 @@ def measure(alone: Undisturbed, database: Database, on: Database, *, callers: in
     `on` is the database as the callers reach it.
     """
     with (
-        alone.contender.runners(alone.folder, on, callers) as runners,
+        alone.contender.runners(alone.folder, on, callers + 1) as [*runners, start_another],
         _meeting(database, callers) as meet,
     ):
         attempts = [start() for start in runners]
         meet(attempts)
         end = time.monotonic() + _PATIENCE_S
         endings = [each.ending(end - time.monotonic()) for each in attempts]
-    rows = _rows(database, alone.contender.counts_attempts)
-    stranded = _locks_that_stay(database)
-    following = _alone(alone.contender, alone.folder, on, _NEXT_S)
+        rows = _rows(database, alone.contender.counts_attempts)
+        stranded = _locks_that_stay(database)
+        following = start_another().ending(_NEXT_S)
 
     succeeded = sum(each.succeeded for each in endings)
     reasons = Counter(each.reason for each in endings if not each.succeeded)
@@ -80,11 +80,6 @@ def warm(pooled: Database, callers: int) -> None:
     with ExitStack() as stack:
         for _ in range(callers):
             stack.enter_context(pooled.connect()).execute("BEGIN")
-
-
-def _alone(contender: Contender, folder: Path, on: Database, within_s: float) -> Ending:
-    with contender.runners(folder, on, 1) as [start]:
-        return start().ending(within_s)
 
 
 @contextmanager
@@ -130,7 +125,7 @@ def _count(connection: "Connection[tuple[Any, ...]]", table: str) -> int:
 
 
 def _locks_that_stay(database: Database) -> int:
-    """Of backends whose client is gone: those that a pool keeps, since PostgreSQL ends the others."""
+    """When nobody is at work any more: those that a pool keeps, since PostgreSQL ends backends whose client is gone."""
     end = time.monotonic() + _DISCONNECTED_S
     while database.is_locked and time.monotonic() < end:
         time.sleep(0.05)
@@ -145,6 +140,6 @@ def _locks_that_stay(database: Database) -> int:
 def _difference(right: dict[str, int], rows: dict[str, int]) -> str:
     missing, more = right.keys() - rows.keys(), rows.keys() - right.keys()
     if missing or more:
-        return f"{len(missing)} tables missing, {len(more)} too many"
+        return f"tables: {len(missing)} missing, {len(more)} too many"
     differing = [table for table in right if rows[table] != right[table]]
     return ", ".join(f"{rows[table]} rows instead of {right[table]} in {table}" for table in differing)

@@ -49,7 +49,8 @@ def measure(contender: Contender, postgres: Postgres, folder: Path, *, held_s: f
             over.set()
         longest_s = reader.result()
         is_through = ending.succeeded and _is_changed(database)
-    end = "migration through" if is_through else f"migration fails ({ending.reason})"
+    why = "changes nothing" if ending.succeeded else ending.reason
+    end = "migration through" if is_through else f"migration fails ({why})"
     return Cell(longest_s <= WAITS_AT_MOST_S and is_through, f"a reader waits {longest_s:.1f} s; {end}")
 
 

@@ -18,6 +18,7 @@ from typing import Protocol
 import httpx
 import psutil
 
+from bench import ours
 from bench.history import Migration
 from bench.peers.alembic_cli import write_revisions
 from bench.peers.peer import Peer
@@ -156,7 +157,7 @@ class _Process:
 class Ours:
     """This service, with the settings that it has by itself: a server process for each runner, which is called."""
 
-    name = "this service"
+    name = ours.NAME
     counts_attempts = frozenset({"migration_endpoint.run"})
 
     def write(self, folder: Path, history: list[Migration]) -> None:

@@ -25,9 +25,11 @@ _HISTORY = [
 
 
 @dataclass(frozen=True)
-class _Rerun:
+class Rerun:
+    """What came of starting again after the kill."""
+
     through_s: float | None
-    """Since the kill."""
+    """Since the kill; None if it never was."""
     tries: int
     reason: str
 
@@ -49,10 +51,11 @@ def measure(contender: Contender, postgres: Postgres, folder: Path, *, slow_s: f
         rerun = _rerun(contender, folder, database, killed, slow_s + _PATIENCE_S)
         gone_s = watched.result()
         tables = _tables(database)
-    return _judge(gone_s, rerun, tables)
+    return judge(gone_s, rerun, tables)
 
 
-def _judge(gone_s: float | None, rerun: _Rerun, tables: int) -> Cell:
+def judge(gone_s: float | None, rerun: Rerun, tables: int) -> Cell:
+    """The rule."""
     happened = ["the backend is still there" if gone_s is None else f"backend gone after {gone_s:.1f} s"]
     if rerun.through_s is None:
         happened.append(f"no rerun comes through ({rerun.reason})")
@@ -83,7 +86,7 @@ def _until_gone(database: Database, pid: int, killed: float, within_s: float) ->
     return None
 
 
-def _rerun(contender: Contender, folder: Path, database: Database, killed: float, within_s: float) -> _Rerun:
+def _rerun(contender: Contender, folder: Path, database: Database, killed: float, within_s: float) -> Rerun:
     """Start again at once, and again until one succeeds or the time is over."""
     tries, reason = 0, ""
     with contender.runners(folder, database, 1) as [start]:
@@ -91,10 +94,10 @@ def _rerun(contender: Contender, folder: Path, database: Database, killed: float
             ending = start().ending(left_s)
             tries += 1
             if ending.succeeded:
-                return _Rerun(time.monotonic() - killed, tries, "")
+                return Rerun(time.monotonic() - killed, tries, "")
             reason = reason if ending.hung and reason else ending.reason
             time.sleep(0.2)
-    return _Rerun(None, tries, reason)
+    return Rerun(None, tries, reason)
 
 
 def _tables(database: Database) -> int:
