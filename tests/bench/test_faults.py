@@ -35,6 +35,8 @@ def test_this_service_is_right_under_every_fault_and_who_does_nothing_is_not(
     postgres: Postgres, tmp_path: Path
 ) -> None:
     idle = Script("CREATE TABLE t (id int);")
+    if why := idle.missing():
+        pytest.skip(why)
     section = faults.measure(postgres, tmp_path, peers=[idle], callers=3, revisions=3, slow_s=4, old_s=0.3, held_s=3)
     _, _, mine, other = (line.strip("| ").split(" | ") for line in section.table.splitlines())
     assert (mine[0], other[0]) == (ours.NAME, idle.name)
