@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import apply, cold, latency, nothing_pending, picture, readme, results, tool
+from bench import apply, cold, faults, latency, nothing_pending, picture, readme, results, tool
 from bench.peers import PEERS
 from bench.section import Section
 from tests import servers
@@ -17,6 +17,7 @@ PARTS: dict[str, Callable[[Postgres, Path], Section]] = {
     "nothing_pending": nothing_pending.measure,
     "cold": cold.measure,
     "latency": latency.measure,
+    "faults": faults.measure,
 }
 """In the order in which they are measured; each leaves NAME.md and NAME.json in bench/results."""
 
