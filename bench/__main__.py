@@ -6,7 +6,23 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import apply, cold, faults, latency, nothing_pending, picture, readme, results, tool
+from bench import (
+    apply,
+    bundle,
+    cold,
+    cold_start,
+    crowd,
+    faults,
+    latency,
+    memory,
+    nothing_pending,
+    picture,
+    readme,
+    responsiveness,
+    results,
+    round_trips,
+    tool,
+)
 from bench.peers import PEERS
 from bench.section import Section
 from tests import servers
@@ -17,6 +33,12 @@ PARTS: dict[str, Callable[[Postgres, Path], Section]] = {
     "nothing_pending": nothing_pending.measure,
     "cold": cold.measure,
     "latency": latency.measure,
+    "round_trips": round_trips.measure,
+    "crowd": crowd.measure,
+    "memory": memory.measure,
+    "responsiveness": responsiveness.measure,
+    "cold_start": cold_start.measure,
+    "bundle": bundle.measure,
     "faults": faults.measure,
 }
 """In the order in which they are measured; each leaves NAME.md and NAME.json in bench/results."""
