@@ -38,7 +38,9 @@ async def history(settings: Settings) -> "History":
     await _alembic()
     from app.migrator import revisions
 
-    return await revisions.loaded(settings.script_location, version_table(settings))
+    found = await revisions.loaded(settings.script_location, version_table(settings))
+    once.settled()
+    return found
 
 
 @once.InAThread
