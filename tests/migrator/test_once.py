@@ -37,7 +37,7 @@ async def test_an_exception_is_not_kept() -> None:
 
     with pytest.raises(LookupError):
         await found()
-    assert await asyncio.gather(found(), found()) == ["found", "found"]
+    assert set(await asyncio.gather(found(), found())) == {"found"}
 
 
 async def test_the_collector_does_not_walk_over_what_is_loaded(
