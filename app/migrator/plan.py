@@ -76,13 +76,14 @@ async def drawn(
     """
     from app import lint  # a room of its own, which most calls do without
     from app.migrator import revisions  # brings Alembic, which `history` has brought already
+    from app.migrator.revisions import rendering
 
     pending = history.pending(facts.heads, target, direction)
     scripts: list[Rendered] = []
     began = time.monotonic()
     try:
         if pending:
-            scripts = await asyncio.to_thread(revisions.rendered, history, facts.heads, target, direction)
+            scripts = await asyncio.to_thread(rendering.rendered, history, facts.heads, target, direction)
     except revisions.AlembicIsBusy:
         raise held(holder, waited_s=time.monotonic() - began) from None
     found, linter = await lint.findings(

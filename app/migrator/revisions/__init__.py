@@ -1,4 +1,7 @@
-"""The deployment's revisions: the only room that knows Alembic."""
+"""The deployment's revisions: the only room that knows Alembic.
+
+`rendering` stays by itself: it brings the lint, of which a run has no need.
+"""
 
 from app.migrator.revisions.env_py import (
     AlembicIsBusy,
@@ -10,7 +13,6 @@ from app.migrator.revisions.env_py import (
     version_options,
 )
 from app.migrator.revisions.history import History, Rendered, loaded
-from app.migrator.revisions.rendering import rendered
 from app.migrator.revisions.running import Rehearser, rehearse, run, stamp
 
 __all__ = [
@@ -24,7 +26,6 @@ __all__ = [
     "command_under_way",
     "loaded",
     "rehearse",
-    "rendered",
     "run",
     "run_options",
     "stamp",
