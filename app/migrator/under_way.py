@@ -12,20 +12,26 @@ from app.report import Emit, Event, Run
 class UnderWay:
     """A run in a task of its own, begun when this is made. One caller may follow its events.
 
+    Without `is_followed` there are no `events`: to hear of each, and to keep it, costs a quick revision more than it is
+    worth to nobody.
+
     A task alone would be frozen with its invocation once the response is out: whoever answers before the end awaits
     `answer` in the invocation that began the run.
     """
 
-    def __init__(self, begin: Callable[[Emit], Coroutine[Any, Any, Run]]) -> None:
+    def __init__(self, begin: Callable[[Emit], Coroutine[Any, Any, Run]], *, is_followed: bool) -> None:
         self.started: Event | None = None
         """The event that says so, once the run holds the lock."""
         self._loop = asyncio.get_running_loop()
+        self._is_followed = is_followed
         self._told: asyncio.Queue[Event | None] = asyncio.Queue()
         self._settled = asyncio.Event()
         self._task = asyncio.create_task(begin(self._hear), name="run")
         self._task.add_done_callback(self._end)
 
     def _hear(self, event: Event) -> None:
+        if not self._is_followed and event.name != story.STARTED:
+            return
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
             self._loop.call_soon_threadsafe(self._take, event)
 

@@ -83,12 +83,13 @@ class House:
             raise self.keys.with_traceback(None)  # as above
         return self.keys.caller(request.headers.get("authorization"), scope)
 
-    async def begins(self, call: Call, *, longest_wait_s: float | None = None) -> UnderWay:
+    async def begins(self, call: Call, *, longest_wait_s: float | None = None, is_followed: bool = False) -> UnderWay:
         """Begin a run; it goes on by itself.
 
         Args:
             call: What is wanted; when its invocation ends is found out here.
             longest_wait_s: How long the caller waits for an answer, and so for the lock; None where it does not say.
+            is_followed: Whether the caller wants to hear what happens.
 
         Raises:
             NotConfigured: The environment has a value that cannot be used.
@@ -109,7 +110,7 @@ class House:
 
             return run.migrate(call, settings, turn=self.turn, emit=emit)
 
-        return UnderWay(migrate)
+        return UnderWay(migrate, is_followed=is_followed)
 
 
 def house(request: Request) -> House:

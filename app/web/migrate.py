@@ -178,9 +178,9 @@ def _call(
 async def _moved(request: Request, response: Response, call: Call, began: float) -> Any:  # noqa: ANN401 – as above
     """Begin a run, and answer when the caller wants an answer."""
     preferred = preferences(request.headers)
-    run = await house(request).begins(call, longest_wait_s=preferred.wait_s)
-    # Whatever comes before the lock is held is answered plainly, so that its status is real.
     medium = stream(request.headers)
+    run = await house(request).begins(call, longest_wait_s=preferred.wait_s, is_followed=medium is not None)
+    # Whatever comes before the lock is held is answered plainly, so that its status is real.
     if medium is not None and await run.begins():
         return early.events(run, medium, request.scope)
     if preferred.may_be_early and await run.goes_on(_left(preferred, began)) and run.is_on_record:
