@@ -1,8 +1,8 @@
 """The fenced connection: SQLAlchemy over asyncpg, with two things changed.
 
 Statements without parameters go over the simple query protocol, so that several in one string work and each takes one
-round trip, the BEGIN before the first of them included. And every transaction is fenced (see fence.py), so that a run
-that has lost its guard cannot commit.
+round trip, the BEGIN before the first of them included; the one that moves the version goes with the COMMIT. And every
+transaction is fenced (see fence.py), so that a run that has lost its guard cannot commit.
 
 SQLAlchemy's asyncpg dialect takes another DBAPI module by `create_engine(module=...)`; the classes below are that
 module's, and change as little of its own as they can.
