@@ -38,7 +38,7 @@ revision: $(STAMP) ## write a new migration (M="add email")
 	@exec $(PYTHON) -m alembic revision -m "$$M"
 
 # Where npm is, its tools are measured too; if it cannot install them, each says why it is missing.
-bench: $(STAMP) ## measure beside other tools (ARGS="apply cold" for parts; half an hour; into bench/results)
+bench: $(STAMP) ## measure beside other tools (ARGS="apply cold" for parts; an hour; into bench/results)
 	@if npm --version >/dev/null 2>&1; then $(MAKE) --no-print-directory bench/peers/node_modules || true; fi
 	@exec $(PYTHON) -m bench $(ARGS)
 
