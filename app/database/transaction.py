@@ -31,10 +31,11 @@ class Transaction:
         """
         fence = self._fence
         steps, fence.at_commit = fence.at_commit, []
-        looks = [fence.footprint.look_back()] * self.is_watched
         if steps:
             left = fence.footprint.left() if self.is_watched else footprint.NOTHING
             looks = [step(left) for step in steps]
+        else:
+            looks = [fence.footprint.look_back()] if self.is_watched else []
         # Marked, for pg_stat_activity, which shows the first kilobyte of a message.
         sql = "; ".join([*looks, *filter(None, [fence.moves_the_version()]), fence.check, "COMMIT"])
         try:
