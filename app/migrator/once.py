@@ -35,5 +35,4 @@ def settled() -> None:
     It is most of what there is: to walk over it takes 0.1 s, in the midst of a run, and nothing else goes on meanwhile.
     Source: Python's documentation of `gc.freeze`.
     """
-    gc.collect()
     gc.freeze()
