@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import deployment
+from bench import deployment, results
 from bench.history import Migration, tables
 from bench.section import Goal, Section
 from tests import servers
@@ -73,8 +73,8 @@ def measure(
             logins = sum(proxy.logins.total() for proxy, _ in behind)
     ratio = statistics.median(crowd) / statistics.median(alone)
     rows = [
-        ("one caller", _spread(alone)),
-        (f"the last of {callers} callers", _spread(crowd)),
+        ("one caller", results.spread(alone)),
+        (f"the last of {callers} callers", results.spread(crowd)),
         ("times as long", f"{ratio:.2f}"),
         ("connections of one process at the same time, at most", str(most)),
         (f"connections opened for all {callers} callers", str(logins)),
@@ -133,7 +133,3 @@ def _behind_proxies(
             (proxy, stack.enter_context(servers.service(proxy.database, folder, script_location=history)))
             for proxy in proxies
         ]
-
-
-def _spread(seconds: list[float]) -> str:
-    return f"{statistics.median(seconds):.2f} s ({min(seconds):.2f}–{max(seconds):.2f})"

@@ -18,20 +18,24 @@ def table(comparisons: Iterable[Comparison]) -> str:
     """A Markdown table: medians, with the fastest and the slowest beside them, and their ratio."""
     head = "| what | ours | beside it | takes | ratio | of processor time | goal |\n|---|---|---|---|---|---|---|\n"
     return head + "".join(
-        f"| {each.what} | {_spread(each.ours)} | {each.other} | {_spread(each.others)} "
+        f"| {each.what} | {_took(each.ours)} | {each.other} | {_took(each.others)} "
         f"| {each.ratio:.2f} | {each.cpu_ratio:.2f} | {each.verdict} |\n"
         for each in comparisons
     )
 
 
-def _spread(took: list[Took]) -> str:
-    seconds = [each.wall_s for each in took]
+def _took(took: list[Took]) -> str:
+    return spread([each.wall_s for each in took])
+
+
+def spread(seconds: list[float]) -> str:
+    """The median, and in brackets the fastest and the slowest."""
     return f"{statistics.median(seconds):.2f} s ({min(seconds):.2f}–{max(seconds):.2f})"
 
 
-def circumstances(*distributions: str, **others: str) -> str:
+def circumstances(versions: dict[str, str]) -> str:
     """What was measured on: the kind of machine, and versions. No names, and no paths."""
-    return f"{machine()}; " + ", ".join(f"{name} {each}" for name, each in versions(*distributions, **others).items())
+    return "; ".join([machine(), *(f"{name} {version}" for name, version in versions.items())])
 
 
 def versions(*distributions: str, **others: str) -> dict[str, str]:
@@ -57,19 +61,10 @@ def _processor() -> str:
     return models[0] if models else "unknown"
 
 
-def show(title: str, *paragraphs: str) -> None:
-    """Print the results, and keep them in a file that is named like the title."""
-    text = "\n\n".join([f"# {title}", *(paragraph.strip() for paragraph in paragraphs)]) + "\n"
-    print(text)
-    FOLDER.mkdir(exist_ok=True)
-    (FOLDER / f"{title.lower().replace(' ', '_')}.md").write_text(text)
-
-
 def keep(section: Section, versions: dict[str, str], folder: Path = FOLDER) -> None:
     """Print what a part has found, and keep it as NAME.md and NAME.json."""
     skipped = "".join(f"Not measured: {name}: {why}.\n" for name, why in section.skipped.items())
-    told = "; ".join(f"{name} {version}" for name, version in versions.items())
-    paragraphs = [f"# {section.title}", section.explanation, section.table, skipped, f"{machine()}; {told}"]
+    paragraphs = [f"# {section.title}", section.explanation, section.table, skipped, circumstances(versions)]
     text = "\n\n".join(paragraph.strip() for paragraph in paragraphs if paragraph.strip()) + "\n"
     print(text)
     figures = {

@@ -273,6 +273,19 @@ def environment(database: Database | None, **settings: object) -> dict[str, str]
     return kept | bytecode | keys | ({"DATABASE_URL": database.url} if database else {}) | chosen
 
 
+def said_by(code: str, database: Database, history: Path, *arguments: str) -> str:
+    """What a program of Python prints, run in a process that is configured as a service is."""
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=PROJECT,
+        env=environment(database, script_location=history),
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    ).stdout.strip()
+
+
 @contextmanager
 def service(database: Database | None, folder: Path, **settings: object) -> Iterator[Service]:
     """Start the service in a process and end it by its pid, however the test ends."""

@@ -7,7 +7,6 @@ from pathlib import Path
 from bench.history import Migration
 from bench.peers import node
 from bench.peers.peer import Command
-from tests import servers
 from tests.servers import Database
 
 _PROGRAM = Path(__file__).with_name("drizzle.mjs")
@@ -41,5 +40,4 @@ class Drizzle(node.FromNpm):
 
     def upgrade(self, folder: Path, database: Database) -> Command:
         """A program of four lines."""
-        environment = servers.environment(None) | {"DATABASE_URL": database.url}
-        return Command(["node", _PROGRAM.name], folder, environment)
+        return node.command(folder, database, "node", _PROGRAM.name)

@@ -42,6 +42,10 @@ def as_project(folder: Path) -> None:
 
 
 def run(folder: Path, database: Database, program: str, *arguments: str) -> Command:
-    """A program of a package, which finds the database in DATABASE_URL."""
-    environment = servers.environment(None) | {"DATABASE_URL": database.url}
-    return Command([str(folder / "node_modules/.bin" / program), *arguments], folder, environment)
+    """A program of a package."""
+    return command(folder, database, str(folder / "node_modules/.bin" / program), *arguments)
+
+
+def command(folder: Path, database: Database, *arguments: str) -> Command:
+    """A command that finds the database in DATABASE_URL."""
+    return Command(list(arguments), folder, servers.environment(None) | {"DATABASE_URL": database.url})

@@ -20,7 +20,7 @@ TIMES = {
 
 
 def test_results_name_neither_the_machine_nor_its_folders() -> None:
-    said = results.circumstances("fastapi", PostgreSQL="18")
+    said = results.circumstances(results.versions("fastapi", PostgreSQL="18"))
     assert "fastapi" in said
     assert platform.node() not in said
     assert str(PROJECT) not in said

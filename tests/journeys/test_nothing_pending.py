@@ -1,11 +1,8 @@
 """What the answer that nothing is pending costs, once a process is warm: round trips and threads are counted."""
 
 import asyncio
-import subprocess
-import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,7 +12,7 @@ from app.database.connection import CONTROL
 from tests import servers
 from tests.conftest import MakeSettings, WriteHistory, client_of
 from tests.proxy import Proxy
-from tests.servers import APPLY, PROJECT, READ, Database
+from tests.servers import APPLY, READ
 
 
 class Threads(ThreadPoolExecutor):
@@ -105,17 +102,5 @@ async def test_so_does_one_of_a_process_that_never_needed_alembic(
     history = write_history(a1="pass", b2="pass")
     async with client_of(settings(history)) as client:
         assert (await client.post("/migrate", headers=APPLY)).json()["outcome"] == "upgraded"
-    assert await asyncio.to_thread(glances, proxy.database, history) == "True 0 False"
+    assert await asyncio.to_thread(servers.said_by, GLANCES, proxy.database, history) == "True 0 False"
     assert proxy.questions == {CONTROL: 2}
-
-
-def glances(database: Database, history: Path) -> str:
-    return subprocess.run(
-        [sys.executable, "-c", GLANCES],
-        cwd=PROJECT,
-        env=servers.environment(database, script_location=history),
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    ).stdout.strip()

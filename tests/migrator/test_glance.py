@@ -1,8 +1,6 @@
 """What the text of the revisions tells without Alembic: what Alembic would say, or nothing."""
 
 import asyncio
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -101,16 +99,4 @@ async def test_a_cold_function_loads_alembic_only_where_there_may_be_something_t
         assert (await client.post("/migrate", headers=APPLY, json={"target": until})).status_code == 200
     if state == "ahead":
         database.execute("UPDATE alembic_version SET version_num = 'c3'")
-    assert await asyncio.to_thread(cold_call, database, history, target) == expected
-
-
-def cold_call(database: Database, history: Path, target: str) -> str:
-    return subprocess.run(
-        [sys.executable, "-c", COLD, APPLY["Authorization"], target],
-        cwd=servers.PROJECT,
-        env=servers.environment(database, script_location=history),
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    ).stdout.strip()
+    assert await asyncio.to_thread(servers.said_by, COLD, database, history, APPLY["Authorization"], target) == expected
