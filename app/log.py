@@ -8,9 +8,10 @@ import logging
 import sys
 import traceback
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from app.report import Event
+if TYPE_CHECKING:
+    from app.report import Event
 
 _logger = logging.getLogger("migration_endpoint")
 
@@ -43,6 +44,6 @@ def defect(error: Exception, request_id: str) -> None:
     event("internal_error", request_id=request_id, error=type(error).__name__, places=places)
 
 
-def emit(happened: Event) -> None:
+def emit(happened: "Event") -> None:
     """Log an event of a run."""
     event(happened.name, **happened.fields)

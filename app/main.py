@@ -1,48 +1,26 @@
 """Puts the house together: `create_app(configuration)`, and the `app` that a server serves."""
 
 import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 
 from app import log
 from app.errors import NotConfigured
-from app.migrator.deadline import InvocationEnds
-from app.web import problems
+from app.web import later, livez, problems
 from app.web.envelope import Envelope
-from app.web.house import House, ReadConfiguration
 
 if TYPE_CHECKING:
+    from app.migrator.deadline import InvocationEnds
     from app.settings import Settings
+    from app.web.house import ReadConfiguration
 
 _MAKE_ROUTES = ("MIGRATION_DOCS", *(f"MIGRATION_{who}_WEBHOOK_SECRET" for who in ("VERCEL", "GITHUB", "STANDARD")))
 """The variables by which there are more routes."""
 
 
-@contextmanager
-def _without(module: str) -> Iterator[None]:
-    """Let the import of a module fail for as long as this lasts, unless it is there already."""
-    if module in sys.modules:
-        yield
-        return
-    sys.modules[module] = None  # type: ignore[assignment]  # what the manual of `import` says to do
-    try:
-        yield
-    finally:
-        del sys.modules[module]
-
-
-# To see that no model of a route is one of pydantic.v1, FastAPI imports all of that: a tenth of a cold start. Where it
-# cannot be imported, FastAPI takes it for gone.
-with _without("pydantic.v1"):
-    from app.web import health, migrate, plan, rehearse, routes
-
-
 def create_app(
-    configuration: "Settings | NotConfigured | ReadConfiguration", *, invocation_ends: InvocationEnds = lambda: None
+    configuration: "Settings | NotConfigured | ReadConfiguration", *, invocation_ends: "InvocationEnds" = lambda: None
 ) -> FastAPI:
     """The application. A configuration that cannot be used is answered per request; it still starts.
 
@@ -61,11 +39,10 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
     )
-    built.state.house = House(configuration if callable(configuration) else lambda: configuration, invocation_ends)
-    built.state.look = health.Look()
-    # Not by include_router, which would build each of them once more when the first request comes.
-    for router in (health.router, migrate.router, plan.router, rehearse.router, routes.router):
-        built.router.routes += router.routes
+    built.state.read_configuration = configuration if callable(configuration) else lambda: configuration
+    built.state.invocation_ends = invocation_ends
+    built.router.routes += livez.router.routes
+    later.add(built.router.routes, at_once=documented)
     if known is not None:
         from app.web import hooks  # with all that it brings, most functions do without
 
@@ -87,13 +64,13 @@ def of_the_environment() -> "Settings | NotConfigured | ReadConfiguration":
     return read() if there.intersection(_MAKE_ROUTES) else read
 
 
-def of_the_platform() -> InvocationEnds:
+def of_the_platform() -> "InvocationEnds":
     """When an invocation ends here: Vercel's runtime knows, elsewhere nobody ends one."""
     try:
         from vercel_runtime import get_deadline  # brought by the platform
     except ImportError:
         return lambda: None
-    ends: InvocationEnds = get_deadline
+    ends: "InvocationEnds" = get_deadline
     return ends
 
 

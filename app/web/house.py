@@ -25,7 +25,7 @@ from app.migrator.call import Call
 from app.migrator.deadline import InvocationEnds
 from app.migrator.turn import Turn
 from app.migrator.under_way import UnderWay
-from app.report import Emit, Event, Run
+from app.report import Emit, Event, Health, Run
 from app.web import auth
 from app.web.auth import Caller, Keys
 
@@ -50,6 +50,8 @@ class House:
     turn: Turn = field(default_factory=Turn)
     planning: asyncio.Lock = field(default_factory=asyncio.Lock)
     """One plan at a time."""
+    looking: asyncio.Task[Health] | None = None
+    """The last look at the database for a monitor, shared by all who ask while it lasts."""
 
     @functools.cached_property
     def configuration(self) -> "Settings | NotConfigured":
@@ -114,8 +116,11 @@ class House:
 
 
 def house(request: Request) -> House:
-    """The house that the application of this request lives in."""
-    found: House = request.app.state.house
+    """The house that the application of this request lives in; it is built when the first guest comes."""
+    state = request.app.state
+    if not hasattr(state, "house"):
+        state.house = House(state.read_configuration, state.invocation_ends)
+    found: House = state.house
     return found
 
 
