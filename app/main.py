@@ -70,7 +70,7 @@ def of_the_platform() -> "InvocationEnds":
         from vercel_runtime import get_deadline  # brought by the platform
     except ImportError:
         return lambda: None
-    ends: "InvocationEnds" = get_deadline
+    ends: InvocationEnds = get_deadline
     return ends
 
 

@@ -7,6 +7,7 @@ SET leaks to strangers through a pooler.
 
 import contextlib
 import math
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -16,15 +17,45 @@ from uuid import UUID
 import asyncpg
 
 from app.database import backends, indexes, simple_query
+from app.database.entry import Entry
 from app.database.footprint import Footprint
 from app.database.literals import literal
 from app.database.lock import CANCELLED, GUARD_LOST
+from app.database.prepared import Prepared
 from app.database.simple_query import ResultSet
 from app.errors import Cancelled, LockLost, MigrationFailed
 
-_PID = "SELECT pg_backend_pid()"
+_PID = "pg_backend_pid()"
 _VERSION_MOVED = "the version table was changed by somebody else"
+CONFIRMED = f"SELECT (CASE count(*) WHEN 1 THEN '1' ELSE '{_VERSION_MOVED}' END)::integer FROM moved"
+"""A query that fails where a `Move.made` has moved no row, as Alembic would."""
 _LONGEST_TIMEOUT_MS = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A move of the version, which can wait for the COMMIT."""
+
+    sql: str
+    """The statement, with `$1` where the new version stands in it, and `$2` for the one before."""
+    to: str
+    before: str
+    """Both as SQL."""
+
+    def made(self, to: str | None = None, before: str | None = None) -> str:
+        """The part of a WITH clause that makes the move, for `CONFIRMED`.
+
+        Args:
+            to: What stands for the new version, where it comes otherwise.
+            before: Likewise.
+        """
+        values = {"$1": to or self.to, "$2": before or self.before}
+        return f"moved AS ({re.sub(r'[$][12]', lambda found: values[found[0]], self.sql)} RETURNING 1)"
+
+
+def confirmed(move: Move) -> str:
+    """A query that makes a move, and fails where it moves no row."""
+    return f"WITH {move.made()} {CONFIRMED}"
 
 
 @dataclass(slots=True)
@@ -33,8 +64,8 @@ class Fence:
 
     check: str
     """A statement that fails once the guard is gone or the run is cancelled: `lock.Guard.fence`."""
-    settings: tuple[str, ...]
-    """SET LOCAL statements for the start of each transaction."""
+    settings: tuple[tuple[str, str], ...]
+    """What is set at the start of each transaction, and for its length: names and values."""
     mark: str
     """What a statement begins with that runs outside of a transaction."""
     session_is_ours: bool
@@ -47,10 +78,10 @@ class Fence:
     """Where concurrent builds of the revision that runs go on record; None where they cannot."""
     dropped: list[str] = field(default_factory=list)
     """The INVALID indexes that were dropped to be built again."""
-    at_commit: list[Callable[[str], str]] = field(default_factory=list)
-    """Statements that the next COMMIT carries, each around the query for the footprint: the ledger's rows of steps."""
-    version: str = ""
-    """The statement that moves the version, while it waits to go with the COMMIT."""
+    at_commit: list[Entry] = field(default_factory=list)
+    """The ledger's entries that the next COMMIT carries."""
+    move: Move | None = None
+    """The move of the version that waits to go with the COMMIT."""
     commits: int = 0
     """Transactions committed, and statements run outside of any, so far."""
     pid: int | None = field(default=None, init=False)
@@ -58,9 +89,29 @@ class Fence:
     asked_at: float | None = field(default=None, init=False)
     """Since when the database owes an answer, by `time.monotonic`; None while it owes none."""
 
-    def at_begin(self, note: str = "") -> list[str]:
-        """The statements that a BEGIN carries, a note of the footprint's among them; the last one tells the pid."""
-        return [each for each in (*self.settings, self._statement_timeout(local=True), self.check, note, _PID) if each]
+    _all_at_begin: str = field(init=False)
+    """What a BEGIN carries in one statement, with the milliseconds that are left in it as `$1`."""
+
+    def __post_init__(self) -> None:
+        settings = [f"set_config({literal(name)}, {literal(value)}, true)" for name, value in self.settings]
+        timeout = f"CASE WHEN $1 IS NOT NULL THEN {_statement_timeout('$1', local=True)} END"
+        self._all_at_begin = f"SELECT {_PID}, {', '.join([*settings, timeout])}, ({self.check})"
+
+    def at_begin(self, note: str = "", prepared: Prepared | None = None) -> list[str]:
+        """The statements that a BEGIN carries, a note of the footprint's among them; the last one tells the pid.
+
+        Args:
+            note: The footprint's.
+            prepared: What the session keeps ready, where it may.
+        """
+        milliseconds = self._left_ms()
+        if prepared and prepared.is_worth(self._all_at_begin):
+            begins = prepared.execute(self._all_at_begin, ("text",), (literal(milliseconds),))
+        else:
+            settings = [f"SET LOCAL {name} = {literal(value)}" for name, value in self.settings]
+            timeout = f"SELECT {_statement_timeout(literal(milliseconds), local=True)}" if milliseconds else ""
+            begins = [*settings, timeout, self.check, f"SELECT {_PID}"]
+        return [each for each in (note, *begins) if each]
 
     @property
     def before_a_statement(self) -> str:
@@ -68,7 +119,8 @@ class Fence:
 
         Behind a pooler no limit can be set for it.
         """
-        timeout = self._statement_timeout(local=False) if self.session_is_ours else ""
+        milliseconds = self._left_ms() if self.session_is_ours else None
+        timeout = f"SELECT {_statement_timeout(literal(milliseconds), local=False)}" if milliseconds else ""
         return "; ".join(filter(None, [timeout, self.check]))
 
     async def send(
@@ -101,16 +153,6 @@ class Fence:
                     ) from None
                 raise
 
-    def moves_the_version(self) -> str:
-        """The statement that has waited, which now fails where it moves no row, as Alembic would; or nothing."""
-        version, self.version = self.version, ""
-        if not version:
-            return ""
-        return (
-            f"WITH moved AS ({version} RETURNING 1) "
-            f"SELECT (CASE count(*) WHEN 1 THEN '1' ELSE '{_VERSION_MOVED}' END)::integer FROM moved"
-        )
-
     @contextlib.contextmanager
     def asking(self) -> Iterator[None]:
         """Around what waits for an answer, for a watcher who sees that none will come."""
@@ -120,17 +162,19 @@ class Fence:
         finally:
             self.asked_at = before
 
-    def _statement_timeout(self, *, local: bool) -> str:
-        """PostgreSQL gives up before the platform ends the function; a stricter limit of the role's stays."""
+    def _left_ms(self) -> str | None:
+        """How long a statement may take; None where nothing limits it."""
         remaining_s = self.remaining_s()
-        if math.isinf(remaining_s):
-            return ""
-        milliseconds = min(max(round(remaining_s * 1000), 1), _LONGEST_TIMEOUT_MS)
-        return (
-            f"SELECT set_config('statement_timeout', '{milliseconds}', {literal(local)}) "
-            "WHERE current_setting('statement_timeout')::interval "
-            f"NOT BETWEEN '1 millisecond' AND '{milliseconds} milliseconds'"
-        )
+        return None if math.isinf(remaining_s) else str(min(max(round(remaining_s * 1000), 1), _LONGEST_TIMEOUT_MS))
+
+
+def _statement_timeout(milliseconds: str, *, local: bool) -> str:
+    """PostgreSQL gives up before the platform ends the function; a stricter limit of the role's stays."""
+    return (
+        f"CASE WHEN current_setting('statement_timeout')::interval NOT BETWEEN '1 millisecond' AND "
+        f"({milliseconds} || ' milliseconds')::interval "
+        f"THEN set_config('statement_timeout', {milliseconds}, {literal(local)}) END"
+    )
 
 
 def around(
@@ -148,13 +192,13 @@ def around(
     return Fence(
         check=check,
         settings=(
-            f"SET LOCAL application_name = {literal(backends.working_name(run_id))}",
+            ("application_name", backends.working_name(run_id)),
             # A frozen function must not sit on table locks for longer than its run may last.
-            f"SET LOCAL idle_in_transaction_session_timeout = {lease_ms}",
+            ("idle_in_transaction_session_timeout", str(lease_ms)),
             # DDL that waits for a table makes every reader queue behind it.
-            f"SET LOCAL lock_timeout = {lock_timeout_ms}",
+            ("lock_timeout", str(lock_timeout_ms)),
             # The statement of a client that was killed ends in a second, instead of running to its end.
-            "SET LOCAL client_connection_check_interval = 1000",
+            ("client_connection_check_interval", "1000"),
         ),
         mark=backends.mark(run_id),
         session_is_ours=not pooler,

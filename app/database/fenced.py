@@ -20,13 +20,10 @@ from sqlalchemy.dialects.postgresql import asyncpg as dialect
 from sqlalchemy.util import await_only
 
 from app.database import connection, footprint, indexes, simple_query, statements
-from app.database.fence import Fence
+from app.database.fence import Fence, Move, confirmed
+from app.database.prepared import Prepared
 from app.database.simple_query import ResultSet
 from app.database.transaction import Transaction, rollback
-
-GOES_WITH_THE_COMMIT = "migration_endpoint_goes_with_the_commit"
-"""The execution option of a statement that moves the version: it is sent with the COMMIT, and fails there if it does
-not change one row. Until then it says that it has."""
 
 
 class Dbapi(dialect.AsyncAdapt_asyncpg_dbapi):
@@ -52,7 +49,7 @@ class Dbapi(dialect.AsyncAdapt_asyncpg_dbapi):
 class Connection(dialect.AsyncAdapt_asyncpg_connection):
     """A DBAPI connection whose transactions are fenced."""
 
-    __slots__ = ("_fence", "upcoming")
+    __slots__ = ("_fence", "_prepared", "upcoming")
 
     _connection: Any  # asyncpg's connection; SQLAlchemy's own protocol for it leaves out what is used here
     _transaction: Any
@@ -60,6 +57,7 @@ class Connection(dialect.AsyncAdapt_asyncpg_connection):
     def __init__(self, dbapi: Dbapi, opened: Any, fence: Fence, **options: Any) -> None:  # noqa: ANN401 – DBAPI
         super().__init__(dbapi, opened, **options)  # type: ignore[no-untyped-call]  # as above
         self._fence = fence
+        self._prepared = Prepared() if fence.session_is_ours else None
         self.upcoming = ""
         """The statement that is to be sent, for which a transaction may have to be begun."""
 
@@ -151,12 +149,25 @@ class Connection(dialect.AsyncAdapt_asyncpg_connection):
         opened = self._connection
         return self._transaction is not None and not opened.is_closed() and not opened.is_in_transaction()
 
-    async def moves_the_version(self) -> None:
-        """Before another statement: send the one that waits."""
-        if self._fence.version:
+    def lets_it_wait(self, move: Move) -> bool:
+        """Let a move of the version wait for the COMMIT, if there is a transaction that it can wait in.
+
+        It is taken for made until then, and fails there if it does not move one row.
+        """
+        if self._fence.move or self._transaction is None or self.is_outside_of_transactions:
+            return False
+        self._fence.move = move
+        return True
+
+    async def goes_on_to(self, operation: str) -> None:
+        """Before another statement: make the move of the version that waits."""
+        if self._prepared:
+            self._prepared.before(operation)
+        move, self._fence.move = self._fence.move, None
+        if move:
             async with self._execute_mutex:
                 try:
-                    await self._fence.send(self._connection, self._fence.moves_the_version())
+                    await self._fence.send(self._connection, confirmed(move))
                 except Exception as error:  # noqa: BLE001 – SQLAlchemy's own translation follows
                     self._handle_exception(error)
 
@@ -178,6 +189,7 @@ class Connection(dialect.AsyncAdapt_asyncpg_connection):
             told = await self._fence.send(self._connection, "; ".join(words))
         except Exception as error:  # noqa: BLE001 – whatever it is, the transaction must not stay open
             self._transaction = self._fence.pid = None
+            self._forgets_what_is_ready()
             await rollback(self._connection, self._fence)
             self._handle_exception(error)
         self._fence.pid = told[-1].rows[0][0]
@@ -195,6 +207,7 @@ class Connection(dialect.AsyncAdapt_asyncpg_connection):
         try:
             await self._fence.send(self._connection, f"{begin}; {operation}", results)
         except Exception as error:
+            self._forgets_what_is_ready()
             if results or not isinstance(error, asyncpg.PostgresSyntaxError):
                 raise
             # PostgreSQL reads a message as a whole before it runs any of it, so not even the BEGIN was run. The
@@ -209,8 +222,12 @@ class Connection(dialect.AsyncAdapt_asyncpg_connection):
         is_watched = self.isolation_level != "autocommit"
         note = footprint.note_before(self.upcoming) if is_watched else ""
         self._fence.footprint.begins(is_noted=bool(note))
-        self._transaction = Transaction(self._connection, self._fence, is_watched=is_watched)
-        return [self.begin_words, *self._fence.at_begin(note)]
+        self._transaction = Transaction(self._connection, self._fence, self._prepared, is_watched=is_watched)
+        return [self.begin_words, *self._fence.at_begin(note, self._prepared)]
+
+    def _forgets_what_is_ready(self) -> None:
+        if self._prepared:
+            self._prepared.forget()
 
     @contextlib.asynccontextmanager
     async def in_a_transaction_of_its_own(self) -> AsyncIterator[None]:
@@ -240,18 +257,9 @@ class Cursor(dialect.AsyncAdapt_asyncpg_cursor):
     _connection: Any
     _description: Any
 
-    def lets_it_wait(self, operation: str) -> bool:
-        """Let a statement wait for the COMMIT, if there is a transaction that it can wait in."""
-        adapted = self._adapt_connection
-        if adapted._fence.version or adapted._transaction is None or adapted.is_outside_of_transactions:
-            return False
-        adapted._fence.version = operation
-        self._description, self._rows, self._rowcount = None, deque(), 1
-        return True
-
     async def _prepare_and_execute(self, operation: str, parameters: Sequence[Any] | None) -> None:
         adapted = self._adapt_connection
-        await adapted.moves_the_version()
+        await adapted.goes_on_to(operation)
         if adapted.is_outside_of_transactions:
             operation = adapted.marked(operation)
         adapted.upcoming = operation
@@ -282,7 +290,7 @@ class Cursor(dialect.AsyncAdapt_asyncpg_cursor):
             self._rowcount = statements.rowcount(last.status)
 
     async def _executemany(self, operation: str, seq_of_parameters: Sequence[Any]) -> None:
-        await self._adapt_connection.moves_the_version()
+        await self._adapt_connection.goes_on_to(operation)
         await self._adapt_connection.looks_at_its_locks()
         async with self._adapt_connection.watching_for_a_commit(), self._alone(operation):
             await super()._executemany(operation, seq_of_parameters)  # type: ignore[no-untyped-call]  # as above

@@ -163,13 +163,27 @@ class Footprint:
             self._since.setdefault(lock, self._seen_at)
         self._seen_at = at
 
-    def left(self) -> str:
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing was seen before of what this transaction has left."""
+        return not (self._since or self._over or self._held_before or self.locks or self.rewrote)
+
+    @property
+    def held_ms(self) -> int:
+        """How long a lock may have been held that was not there at the last look."""
+        return _ms(time.monotonic() - self._seen_at)
+
+    def left(self, held_ms: str | None = None) -> str:
         """The query for what the revision has left so far, including its earlier transactions: one row, of two columns.
 
         `locks` lists what `told` makes short; `rewrote` lists names. Nothing goes in that is not there to be told, and
         nothing is joined that need not be: to plan that, PostgreSQL would take longer than to make a table.
+
+        Args:
+            held_ms: What stands for the number of that name, where it comes otherwise.
         """
-        here = self._beside_the_note() if self._is_noted else self._of_what_was_there()
+        held_ms = held_ms or str(self.held_ms)
+        here = self._beside_the_note(held_ms) if self._is_noted else self._of_what_was_there(held_ms)
         strongest = f"SELECT * FROM here ORDER BY {_LEVEL} DESC, ms DESC, relation LIMIT {_MOST_ON_RECORD}"
         locks = "jsonb_agg(jsonb_build_object('relation', relation, 'mode', mode, 'held_ms', ms))"
         anew = f"SELECT DISTINCT relation FROM here WHERE anew ORDER BY 1 LIMIT {_MOST_TOLD}"
@@ -180,18 +194,18 @@ class Footprint:
             f"FROM ({strongest}) AS strongest"
         )
 
-    def _of_what_was_there(self) -> str:
+    def _of_what_was_there(self, held_ms: str) -> str:
         """The locks on tables that this transaction has not made."""
         return (
-            f"SELECT oid::regclass::text AS relation, mode, ms FROM ({self._taken()}) AS taken WHERE "
+            f"SELECT oid::regclass::text AS relation, mode, ms FROM ({self._taken(held_ms)}) AS taken WHERE "
             f"(SELECT {_KINDS} AND NOT {_MADE_HERE} AND {self._is_not_ours} FROM pg_class c WHERE c.oid = taken.oid)"
         )
 
-    def _beside_the_note(self) -> str:
+    def _beside_the_note(self, held_ms: str) -> str:
         """The locks on tables that the note has, which alone knows the names of those that are gone."""
         return (
             "SELECT b.name AS relation, mode, ms, c.relfilenode <> b.relfilenode AS anew "
-            f"FROM ({self._taken()}) AS taken JOIN {_NOTED} AS b USING (oid) LEFT JOIN pg_class c USING (oid) "
+            f"FROM ({self._taken(held_ms)}) AS taken JOIN {_NOTED} AS b USING (oid) LEFT JOIN pg_class c USING (oid) "
             f"WHERE {self._is_not_ours}"
         )
 
@@ -203,12 +217,12 @@ class Footprint:
             f"AND c.relnamespace IS DISTINCT FROM to_regnamespace({literal(identifier(self.ledger_schema))})"
         )
 
-    def _taken(self) -> str:
+    def _taken(self, held_ms: str) -> str:
         """The locks that the transaction has, and those that it has had, by OID."""
         now = time.monotonic()
         since = {lock: now - since for lock, since in self._since.items()}
         since |= {lock: max(held_s, since.get(lock, 0.0)) for lock, held_s in self._over.items()}
-        taken = f"SELECT relation AS oid, mode, {_ms(now - self._seen_at)} AS ms {_OWN_LOCKS}"
+        taken = f"SELECT relation AS oid, mode, {held_ms} AS ms {_OWN_LOCKS}"
         if since:  # not a SELECT for each: thousands of them would be too deep for the parser
             seen = ", ".join(f"({oid}::oid, {literal(mode)}, {_ms(held_s)})" for (oid, mode), held_s in since.items())
             taken += f" UNION ALL VALUES {seen}"

@@ -8,7 +8,6 @@ ledger cannot do, for want of rights, never stops a run.
 import json
 import os
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -18,6 +17,7 @@ import asyncpg
 
 from app.database import environment, idempotency, indexes, recorded, tables
 from app.database.connection import Session
+from app.database.entry import COLUMNS, Entry
 from app.database.idempotency import Once
 from app.database.literals import identifier, json_literal, literal
 from app.errors import PermissionDenied
@@ -28,9 +28,6 @@ def unwritable(error: Exception) -> str:
     """The warning of a run that is not on record."""
     why = getattr(error, "detail", None) or f"{error}."
     return f"The ledger could not be written, so this run is not on record: {why} The run itself is not affected."
-
-
-_STEP = "run_id, revision, direction, down_revisions, sha256, started_at, duration_ms, locks, rewrote"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +97,7 @@ class Ledger:
                 + self._insert(attempt, outcome="running", from_heads=from_heads, waited_ms=waited_ms, pending=pending)
                 + (f"; {idempotency.claim(self.schema, once, run_id=attempt.run_id)}" if once else "")
                 # Find out now whether the rest can be written: later it would fail the revision that it records.
-                + f"; INSERT INTO {self._schema}.step ({_STEP}) SELECT {_STEP} FROM {self._schema}.step WHERE false"
+                + f"; INSERT INTO {self._schema}.step ({COLUMNS}) SELECT {COLUMNS} FROM {self._schema}.step WHERE false"
                 + f"; INSERT INTO {self._schema}.index_build SELECT * FROM {self._schema}.index_build WHERE false"
             )
         except (PermissionDenied, asyncpg.PostgresError) as error:
@@ -184,19 +181,10 @@ class Ledger:
         sha256: str,
         started_at: datetime,
         duration_ms: int,
-    ) -> Callable[[str], str]:
-        """What puts a step on record in the revision's own transaction: a statement around the query for its footprint.
-
-        The statement returns the footprint, as `Footprint.commits` takes it.
-        """
-        values = (
-            f"{literal(run_id)}, {literal(revision)}, {literal(direction)}, {literal(down_revisions)}, "
-            f"{literal(sha256)}, {literal(started_at)}, {duration_ms}"
-        )
-        return lambda footprint: (
-            f"INSERT INTO {self._schema}.step ({_STEP}) SELECT {values}, locks, rewrote "
-            f"FROM ({footprint}) AS footprint RETURNING locks, to_json(rewrote)"
-        )
+    ) -> Entry:
+        """What puts a step on record in the revision's own transaction."""
+        values = (run_id, revision, direction, down_revisions, sha256, started_at, duration_ms)
+        return Entry(self._schema, tuple(map(literal, values)))
 
     def builds(self, run_id: UUID, revision: str, *, drops: bool) -> indexes.Record:
         """Where it is remembered that a revision begins to build an index concurrently."""

@@ -2,8 +2,14 @@
 
 from typing import Any
 
-from app.database import footprint
-from app.database.fence import Fence
+from app.database import entry, footprint
+from app.database.entry import Entry
+from app.database.fence import CONFIRMED, Fence, Move, confirmed
+from app.database.literals import literal
+from app.database.prepared import Prepared
+
+_TYPES = (*entry.TYPES, "integer", "text", "text")
+_PLACES = [f"${place}" for place in range(1, len(_TYPES) + 1)]
 
 
 class Transaction:
@@ -12,46 +18,77 @@ class Transaction:
     Args:
         opened: asyncpg's connection, as SQLAlchemy has it.
         fence: Stands around it.
+        prepared: What the session keeps ready, where it may.
         is_watched: Whether its BEGIN was for telling what it locks.
     """
 
-    def __init__(self, opened: Any, fence: Fence, *, is_watched: bool) -> None:  # noqa: ANN401 – as above
+    def __init__(self, opened: Any, fence: Fence, prepared: Prepared | None, *, is_watched: bool) -> None:  # noqa: ANN401 – as above
         self._connection = opened
         self._fence = fence
+        self._prepared = prepared
         self.is_watched = is_watched
 
     async def start(self) -> None:
         """Nothing is left to do: the connection began the transaction."""
 
     async def commit(self) -> None:
-        """COMMIT, with the footprint, the step's row, the version and the check before it.
+        """COMMIT, with the footprint, the step's entry, the version and the check before it.
 
         Raises:
             LockLost: The guard is gone; the transaction is rolled back.
         """
         fence = self._fence
-        steps, fence.at_commit = fence.at_commit, []
-        if steps:
-            left = fence.footprint.left() if self.is_watched else footprint.NOTHING
-            looks = [step(left) for step in steps]
-        else:
-            looks = [fence.footprint.look_back()] if self.is_watched else []
+        entries, fence.at_commit = fence.at_commit, []
+        move, fence.move = fence.move, None
+        before = self._in_short(entries, move)
+        tells = len(before) - 1  # which of them tells the footprint
+        if not before:
+            before, tells = self._in_full(entries, move), 0
         # Marked, for pg_stat_activity, which shows the first kilobyte of a message.
-        sql = "; ".join([*looks, *filter(None, [fence.moves_the_version()]), fence.check, "COMMIT"])
+        sql = "; ".join([*before, "COMMIT"])
         try:
             told = await fence.send(self._connection, f"/* COMMIT */ {sql}")
         except BaseException:
+            if self._prepared:
+                self._prepared.forget()
             await rollback(self._connection, fence)
             raise
         if self.is_watched:
-            ((locks, rewrote),) = told[0].rows
-            fence.footprint.commits(locks, rewrote, is_whole=bool(steps))
+            ((locks, rewrote, *_),) = told[tells].rows
+            fence.footprint.commits(locks, rewrote, is_whole=bool(entries))
         fence.commits += 1
         fence.pid = None
 
+    def _in_short(self, entries: list[Entry], move: Move | None) -> list[str]:
+        """What nearly every COMMIT of a history carries, as one statement that is ready; nothing where it is not so."""
+        fence, prepared = self._fence, self._prepared
+        if not prepared or move is None or len(entries) != 1 or not (self.is_watched and fence.footprint.is_plain):
+            return []
+        *values, held_ms, to, was = _PLACES
+        shape = (
+            f"WITH step AS ({entries[0].insert(fence.footprint.left(held_ms), values)}), {move.made(to, was)} "
+            f"SELECT step.*, ({CONFIRMED}), ({fence.check}) FROM step"
+        )
+        if not prepared.is_worth(shape):
+            return []
+        return prepared.execute(
+            shape, _TYPES, [*entries[0].values, literal(fence.footprint.held_ms), move.to, move.before]
+        )
+
+    def _in_full(self, entries: list[Entry], move: Move | None) -> list[str]:
+        """The same as several statements; the first of them tells the footprint."""
+        seen = self._fence.footprint
+        if entries:
+            left = seen.left() if self.is_watched else footprint.NOTHING
+            looks = [each.insert(left) for each in entries]
+        else:
+            looks = [seen.look_back()] if self.is_watched else []
+        moves = [confirmed(move)] if move else []
+        return [*looks, *moves, self._fence.check]
+
     async def rollback(self) -> None:
         """ROLLBACK; what was waiting for the COMMIT goes with it."""
-        self._fence.at_commit, self._fence.version, self._fence.pid = [], "", None
+        self._fence.at_commit, self._fence.move, self._fence.pid = [], None, None
         with self._fence.asking():
             await self._connection.execute("ROLLBACK")
 

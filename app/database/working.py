@@ -49,12 +49,6 @@ class Dialect(PGDialect_asyncpg):
     def _set_backslash_escapes(self, connection: object) -> None:  # noqa: ARG002
         self._backslash_escapes = self._strings == "off"
 
-    def do_execute(self, cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:  # noqa: ANN401 – DBAPI
-        """Execute a statement, unless it can wait for the COMMIT."""
-        options = context.execution_options if context is not None else {}
-        if not (options.get(fenced.GOES_WITH_THE_COMMIT) and cursor.lets_it_wait(statement)):
-            super().do_execute(cursor, statement, parameters, context)  # type: ignore[no-untyped-call]  # SQLAlchemy's
-
 
 registry.register("postgresql.fenced", __name__, Dialect.__name__)
 

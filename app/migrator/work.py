@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.util import greenlet_spawn
 
-from app.database import connection, fence, working
+from app.database import connection, fence, prepared, working
 from app.database.connection import DRIVER_ERRORS, Connection
 from app.database.fence import Fence
 from app.database.footprint import Footprint
@@ -244,8 +244,10 @@ class Work:
         return self._fence.commits > self._committed_before
 
     def _deserves_another_try(self, error: BaseException) -> bool:
-        passes = cause.sqlstate(error) in PASSING and self.running is not None and not self.left_something
-        if not passes or self._abandoned or self.guard.lost.is_set() or self.tries >= self.settings.lock_retries:
+        passes = cause.sqlstate(error) in PASSING or prepared.is_gone(cause.of(error))
+        if not passes or self.running is None or self.left_something:
+            return False
+        if self._abandoned or self.guard.lost.is_set() or self.tries >= self.settings.lock_retries:
             return False
         if not self.deadline.allows_a_start:
             return False

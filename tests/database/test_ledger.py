@@ -49,7 +49,7 @@ def step(ledger: Ledger, run: Attempt, revision: str, *, down: tuple[str, ...] =
         sha256="0" * 64,
         started_at=dt.datetime(2024, 2, 29, tzinfo=dt.UTC),
         duration_ms=12,
-    )(footprint.NOTHING)
+    ).insert(footprint.NOTHING)
 
 
 async def test_a_run_is_kept_from_its_start_to_its_end(ledger: Ledger, session: Session) -> None:

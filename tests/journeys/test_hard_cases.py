@@ -79,6 +79,23 @@ async def test_a_revision_that_committed_in_its_sql_is_not_run_again_after_a_loc
     assert database.value("SELECT count(*) FROM tries") == 1
 
 
+@pytest.mark.parametrize("statement", ["SELECT forgets()", "DO 'BEGIN PERFORM forgets(); END'", "DEALLOCATE ALL"])
+async def test_a_revision_that_deallocates_what_the_run_keeps_ready_is_run_all_the_same(
+    settings: MakeSettings, write_history: WriteHistory, database: Database, statement: str
+) -> None:
+    database.execute(
+        "CREATE FUNCTION forgets() RETURNS void LANGUAGE plpgsql AS $$BEGIN EXECUTE 'DEALLOCATE ' || 'ALL'; END$$"
+    )
+    revisions = {f"r{number}": f"op.execute('CREATE TABLE t{number} (id int)')" for number in range(6)}
+    revisions["r3"] += f"\nop.execute({statement!r})"
+    async with client_of(settings(write_history(**revisions))) as client:
+        answer = await client.post("/migrate", headers=APPLY)
+    assert answer.status_code == 200, answer.text
+    assert [step["revision"] for step in answer.json()["applied"]] == list(revisions)
+    assert database.value("SELECT count(*) FROM pg_tables WHERE tablename ~ '^t[0-9]$'") == 6
+    assert database.value("SELECT retries FROM migration_endpoint.run") == (statement != "DEALLOCATE ALL")
+
+
 async def test_a_session_does_not_wait_for_ever_for_an_answer(
     settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

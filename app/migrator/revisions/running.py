@@ -1,13 +1,15 @@
 """The revisions run on a database, for good or in a rehearsal; or taken as run."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext, RevisionStep, StampStep
-from sqlalchemy import Connection, Executable, Update
+from sqlalchemy import Connection, Executable, Update, literal_column
 
 from app.database import fenced
+from app.database.fence import Move
 from app.errors import InternalError
 from app.migrator.revisions import env_py
 from app.migrator.revisions.env_py import Observer, Onlooker
@@ -49,16 +51,39 @@ def run(
     _through_env_py(history, connection, target, steps, observer)
 
 
+@dataclass(frozen=True, slots=True)
+class _Moved:
+    """The result of an UPDATE that waits for its COMMIT, as far as Alembic looks at it."""
+
+    rowcount: int = 1
+
+
 def _send_the_version_with_the_commit(context: MigrationContext) -> None:
     """Save the round trip of the UPDATE that moves the version: Alembic asks of it only that it has changed one row."""
     theirs = context.impl._exec  # noqa: SLF001 – by which Alembic executes everything
+    table = context._version  # noqa: SLF001 – Alembic's own
+    column = table.c.version_num
+    update = table.update().values(version_num=literal_column("$1")).where(column == literal_column("$2"))
+    assert context.connection is not None  # noqa: S101 – a run has one
+    opened: object = context.connection.connection.dbapi_connection
+    sql = str(update.compile(dialect=context.connection.dialect))
 
     def execute(construct: Executable | str, *positional: Any, **named: Any) -> Any:  # noqa: ANN401 – as Alembic has it
-        if isinstance(construct, Update) and construct.table is context._version:  # noqa: SLF001 – Alembic's own table
-            construct = construct.execution_options(**{fenced.GOES_WITH_THE_COMMIT: True})
+        moves_the_version = isinstance(construct, Update) and construct.table is table
+        # A connection of env.py's own knows nothing of waiting.
+        if moves_the_version and isinstance(opened, fenced.Connection):
+            waits = opened.lets_it_wait(Move(sql, *_versions(construct)))
+            if waits:
+                return _Moved()
         return theirs(construct, *positional, **named)
 
     context.impl._exec = execute  # type: ignore[method-assign]  # noqa: SLF001 – of this run's
+
+
+def _versions(update: Any) -> tuple[str, str]:  # noqa: ANN401 – an Update, of which SQLAlchemy declares less
+    """The new version and the one before, as SQL, of an UPDATE as Alembic builds it."""
+    (to,) = update._values.values()  # noqa: SLF001 – it has no other way to be read
+    return to.name, update.whereclause.right.name
 
 
 def rehearse(history: History, connection: Connection, target: str, observer: Rehearser) -> None:
