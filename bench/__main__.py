@@ -52,7 +52,7 @@ def main(names: list[str]) -> int:
     for name in names or PARTS:
         print(f"Measuring {name} …", file=sys.stderr)
         began = time.monotonic()
-        with servers.postgres() as postgres, tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        with servers.postgres(durable=True) as postgres, tempfile.TemporaryDirectory(prefix="bench-") as folder:
             section = PARTS[name](postgres, Path(folder))
             results.keep(section, _versions(postgres))
         print(f"That took {time.monotonic() - began:.0f} s.", file=sys.stderr)

@@ -67,7 +67,7 @@ def main(names: list[str]) -> int:
     if unknown := [name for name in names if name not in SHORT]:
         print(f"There is no {', '.join(unknown)}; there are {', '.join(SHORT)}.", file=sys.stderr)
         return 2
-    with servers.postgres() as postgres:
+    with servers.postgres(durable=True) as postgres:
         return judge(postgres, names or list(SHORT), RECORD)
 
 

