@@ -32,6 +32,17 @@ USUAL = VersionTable()
 
 
 @dataclass(frozen=True, slots=True)
+class Details:
+    """What takes as long to tell as all the rest, and the more so the more indexes there are."""
+
+    ledger_is_current: bool
+    """The ledger has every table of this version, in its form."""
+    identity: str
+    """Which database it is, for a digest: see identity.py."""
+    broken_indexes: tuple[BrokenIndex, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What one look at the database tells."""
 
@@ -45,10 +56,6 @@ class Facts:
     """It has the table of index builds, which one of an earlier version lacks."""
     ledger_knows_fingerprints: bool
     """It has the table of fingerprints, likewise."""
-    ledger_is_current: bool
-    """It has every table of this version, in its form."""
-    identity: str
-    """Which database it is, for a digest: see identity.py."""
     environment: str | None
     """The environment that the database belongs to, as far as anybody has said."""
     server_version: tuple[int, int]
@@ -58,11 +65,18 @@ class Facts:
     """The server is a replica."""
     read_only: bool
     """Transactions are read-only unless they say otherwise: so on a replica, and on a primary set so."""
-    broken_indexes: tuple[BrokenIndex, ...]
+    known_details: Details | None
+    """None where the look has not asked for them."""
+
+    @property
+    def details(self) -> Details:
+        """The details, of a look in full."""
+        assert self.known_details is not None, "this look was not in full"  # noqa: S101 – a defect of the caller's
+        return self.known_details
 
 
 @functools.cache
-def questions(ledger_schema: str, version_table: VersionTable) -> dict[str, str]:
+def questions(ledger_schema: str, version_table: VersionTable, *, in_full: bool = True) -> dict[str, str]:
     """What a look asks, as SQL expressions, by what they tell.
 
     The connection is a new one, so PostgreSQL plans all of it anew, with no catalog at hand: functions and single
@@ -71,27 +85,36 @@ def questions(ledger_schema: str, version_table: VersionTable) -> dict[str, str]
     schema = literal(version_table.schema)
     if version_table.schema is None:
         schema = f"coalesce({relations.schema_of(version_table.sql)}, current_schema(), 'public')"
+    details = {
+        "form": tables.form(ledger_schema),
+        "identity": identity.EXPRESSION,
+        "broken_indexes": indexes.AS_JSON,
+    }
     return {
         "pid": "pg_backend_pid()",
         "in_recovery": "pg_is_in_recovery()",
         "read_only": "current_setting('transaction_read_only')::bool",
-        "broken_indexes": indexes.AS_JSON,
         **{f"ledger.{name}": relations.is_readable(ledger_schema, name) for name in tables.NAMES},
-        "form": tables.form(ledger_schema),
-        "identity": identity.EXPRESSION,
         "environment": environment.name_of(ledger_schema),
         "schema": schema,
+        **(details if in_full else {}),
     }
 
 
-async def look(control: Session, *, ledger_schema: str, version_table: VersionTable) -> Facts:
+async def look(control: Session, *, ledger_schema: str, version_table: VersionTable, in_full: bool = True) -> Facts:
     """Look at the database, in one round trip.
+
+    Args:
+        control: A session.
+        ledger_schema: Where the ledger is.
+        version_table: Where the version is.
+        in_full: With the details.
 
     Raises:
         DatabaseUnavailable: or one of its children.
     """
     results: list[simple_query.ResultSet] = []
-    asked = questions(ledger_schema, version_table)
+    asked = questions(ledger_schema, version_table, in_full=in_full)
     try:
         await control.results(
             # A look must not queue behind somebody's lock on the version table.
@@ -112,12 +135,16 @@ async def look(control: Session, *, ledger_schema: str, version_table: VersionTa
         ledger_exists={"run", "step"} <= ledger,
         ledger_knows_builds={"run", "step", "index_build"} <= ledger,
         ledger_knows_fingerprints={"run", "step", "fingerprint"} <= ledger,
-        ledger_is_current=ledger.issuperset(tables.NAMES) and facts["form"] == tables.FORM,
-        identity=facts["identity"],
         environment=facts["environment"],
         server_version=control.server_version,
         pooler=facts["pid"] != control.server_pid,
         in_recovery=facts["in_recovery"],
         read_only=facts["read_only"],
-        broken_indexes=indexes.named(facts["broken_indexes"]),
+        known_details=Details(
+            ledger_is_current=ledger.issuperset(tables.NAMES) and facts["form"] == tables.FORM,
+            identity=facts["identity"],
+            broken_indexes=indexes.named(facts["broken_indexes"]),
+        )
+        if in_full
+        else None,
     )

@@ -56,13 +56,13 @@ async def migrate(call: Call, settings: Settings, *, turn: Turn, emit: Emit) -> 
             if (answer := errand.answer_by_what_others_saw()) is not None:
                 return answer
             async with connection.session(runner.database) as session:
-                before = await runner.look(session)
+                before = await runner.look(session, in_full=errand.needs_details)
                 if (answer := await errand.answer_without_a_run(session, before)) is not None:
                     return answer
                 async with runner.guard(session, before) as guard:
                     while not await runner.takes_the_lock(guard, session):
                         # The holder may have done the work meanwhile.
-                        before = await runner.look(session)
+                        before = await runner.look(session, in_full=errand.needs_details)
                         if (answer := await errand.answer_without_a_run(session, before)) is not None:
                             return answer
                     # From here on the first session is the guard's; what else is to be said needs another.
@@ -97,6 +97,11 @@ class _Errand:
         self._settings = settings
         self._history = history
         self._runner = runner
+
+    @property
+    def needs_details(self) -> bool:
+        """Whether a look has to be in full, although mostly it tells that nothing is to be done."""
+        return self._call.idempotency_key is not None or self.terms.judge_findings
 
     async def answer_without_a_run(self, control: Session, facts: Facts) -> Run | None:
         """The answer when an earlier call got it, or when nothing is to be done; None when something is `pending`.
@@ -165,7 +170,7 @@ async def _at_a_glance(call: Call, settings: Settings, *, turn: Turn, emit: Emit
             return None
         runner = Runner(call, settings, url.database(settings), turn=turn, emit=emit)
         async with connection.session(runner.database) as session:
-            facts = await runner.look(session)
+            facts = await runner.look(session, in_full=False)
             if facts.heads != (seen.head,) or condition.is_foreign(facts, settings):
                 return None
             return await runner.nothing_to_do(session, facts)

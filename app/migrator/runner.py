@@ -61,10 +61,10 @@ class Runner:
         self._warnings: list[str] = []
         self._pool_mode: PoolMode | None = None
 
-    async def look(self, control: Session) -> Facts:
-        """Look at the database."""
+    async def look(self, control: Session, *, in_full: bool = True) -> Facts:
+        """Look at the database; `in_full` with the details."""
         began = time.perf_counter()
-        facts = await status.look(control, self._settings)
+        facts = await status.look(control, self._settings, in_full=in_full)
         self._turn.saw(facts, at=began)
         return facts
 

@@ -63,9 +63,11 @@ def ledger_of(settings: Settings, facts: Facts) -> Ledger:
     return Ledger(settings.ledger_schema, facts.version_table)
 
 
-async def look(control: Session, settings: Settings) -> Facts:
-    """Look at the database, in one round trip."""
-    return await catalog.look(control, ledger_schema=settings.ledger_schema, version_table=version_table(settings))
+async def look(control: Session, settings: Settings, *, in_full: bool = True) -> Facts:
+    """Look at the database, in one round trip; `in_full` with the details."""
+    return await catalog.look(
+        control, ledger_schema=settings.ledger_schema, version_table=version_table(settings), in_full=in_full
+    )
 
 
 async def mismatch(control: Session, settings: Settings, history: "History", facts: Facts) -> HistoryMismatch | None:

@@ -56,6 +56,11 @@ class Terms:
         self._history = history
         self._judged: list[Revision] | None = None
 
+    @property
+    def judge_findings(self) -> bool:
+        """Whether the findings of a plan matter."""
+        return self._settings.max_level is not None or bool(self._call.accept)
+
     async def insist_on_the_pin(self, control: Session, facts: Facts, pending: list[Revision]) -> None:
         """See that this is the plan that the caller has pinned, if it has, or what is left of it.
 
@@ -83,7 +88,7 @@ class Terms:
         plans = self._call.plans or frozenset()
         rest = plan.hashed(self._history, pending)
         self.pinned = self._digest(facts, rest, facts.heads)
-        if self.pinned in plans or not facts.ledger_is_current:
+        if self.pinned in plans or not facts.details.ledger_is_current:
             return self.pinned in plans
         for done in await recorded.done_for(control, self._settings.ledger_schema, facts.version_table, plans):
             rest = [*done.steps, *rest]
@@ -103,7 +108,7 @@ class Terms:
             UnsafePlan: It has, and the caller has not accepted them.
         """
         call, most = self._call, self._settings.max_level
-        if (most is None and not call.accept) or pending == self._judged:
+        if not self.judge_findings or pending == self._judged:
             return
         drawn = await plan.drawn(self._history, facts, call.target, call.direction, edited=[])
         found = [finding for each in drawn.pending for finding in each.findings]
