@@ -1,7 +1,9 @@
 """What the database says about itself: its revision, its server."""
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import asyncpg
 
@@ -31,15 +33,9 @@ USUAL = VersionTable()
 """What Alembic takes unless told otherwise."""
 
 
-@dataclass(frozen=True, slots=True)
-class Details:
-    """What takes as long to tell as all the rest, and the more so the more indexes there are."""
-
-    ledger_is_current: bool
-    """The ledger has every table of this version, in its form."""
-    identity: str
-    """Which database it is, for a digest: see identity.py."""
-    broken_indexes: tuple[BrokenIndex, ...]
+type Costly = Literal["environment", "form", "identity", "broken_indexes"]
+"""What takes PostgreSQL a millisecond each to tell, and the INVALID indexes the more the more indexes there are."""
+ALL: frozenset[Costly] = frozenset(("environment", "form", "identity", "broken_indexes"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +52,6 @@ class Facts:
     """It has the table of index builds, which one of an earlier version lacks."""
     ledger_knows_fingerprints: bool
     """It has the table of fingerprints, likewise."""
-    environment: str | None
-    """The environment that the database belongs to, as far as anybody has said."""
     server_version: tuple[int, int]
     pooler: bool
     """The server's pid differs from the one the wire gave: something stands between."""
@@ -65,18 +59,43 @@ class Facts:
     """The server is a replica."""
     read_only: bool
     """Transactions are read-only unless they say otherwise: so on a replica, and on a primary set so."""
-    known_details: Details | None
-    """None where the look has not asked for them."""
+    answers: Mapping[str, Any]
+    """To the costly questions that the look has asked."""
+    _ledger_is_whole: bool
+    """It has every table of this version."""
 
     @property
-    def details(self) -> Details:
-        """The details, of a look in full."""
-        assert self.known_details is not None, "this look was not in full"  # noqa: S101 – a defect of the caller's
-        return self.known_details
+    def environment(self) -> str | None:
+        """The environment that the database belongs to, as far as anybody has said."""
+        name: str | None = self._answer("environment")
+        return name
+
+    @property
+    def ledger_is_current(self) -> bool:
+        """It has every table of this version, in its form."""
+        return self._answer("form") == tables.FORM and self._ledger_is_whole
+
+    @property
+    def identity(self) -> str:
+        """Which database it is, for a digest: see identity.py."""
+        return str(self._answer("identity"))
+
+    @property
+    def broken_indexes(self) -> tuple[BrokenIndex, ...]:
+        """The INVALID indexes."""
+        return indexes.named(self._answer("broken_indexes"))
+
+    def tells(self, question: Costly) -> bool:
+        """Whether the look has asked it."""
+        return question in self.answers
+
+    def _answer(self, question: Costly) -> Any:  # noqa: ANN401 – as PostgreSQL has it
+        assert self.tells(question), f"this look has not asked for {question}"  # noqa: S101 – a defect of the caller's
+        return self.answers[question]
 
 
 @functools.cache
-def questions(ledger_schema: str, version_table: VersionTable, *, in_full: bool = True) -> dict[str, str]:
+def questions(ledger_schema: str, version_table: VersionTable, costly: frozenset[Costly] = ALL) -> dict[str, str]:
     """What a look asks, as SQL expressions, by what they tell.
 
     The connection is a new one, so PostgreSQL plans all of it anew, with no catalog at hand: functions and single
@@ -85,7 +104,8 @@ def questions(ledger_schema: str, version_table: VersionTable, *, in_full: bool 
     schema = literal(version_table.schema)
     if version_table.schema is None:
         schema = f"coalesce({relations.schema_of(version_table.sql)}, current_schema(), 'public')"
-    details = {
+    expressions: dict[Costly, str] = {
+        "environment": environment.name_of(ledger_schema),
         "form": tables.form(ledger_schema),
         "identity": identity.EXPRESSION,
         "broken_indexes": indexes.AS_JSON,
@@ -95,26 +115,27 @@ def questions(ledger_schema: str, version_table: VersionTable, *, in_full: bool 
         "in_recovery": "pg_is_in_recovery()",
         "read_only": "current_setting('transaction_read_only')::bool",
         **{f"ledger.{name}": relations.is_readable(ledger_schema, name) for name in tables.NAMES},
-        "environment": environment.name_of(ledger_schema),
         "schema": schema,
-        **(details if in_full else {}),
+        **{name: expression for name, expression in expressions.items() if name in costly},
     }
 
 
-async def look(control: Session, *, ledger_schema: str, version_table: VersionTable, in_full: bool = True) -> Facts:
+async def look(
+    control: Session, *, ledger_schema: str, version_table: VersionTable, costly: frozenset[Costly] = ALL
+) -> Facts:
     """Look at the database, in one round trip.
 
     Args:
         control: A session.
         ledger_schema: Where the ledger is.
         version_table: Where the version is.
-        in_full: With the details.
+        costly: What else is to be asked.
 
     Raises:
         DatabaseUnavailable: or one of its children.
     """
     results: list[simple_query.ResultSet] = []
-    asked = questions(ledger_schema, version_table, in_full=in_full)
+    asked = questions(ledger_schema, version_table, costly)
     try:
         await control.results(
             # A look must not queue behind somebody's lock on the version table.
@@ -135,16 +156,10 @@ async def look(control: Session, *, ledger_schema: str, version_table: VersionTa
         ledger_exists={"run", "step"} <= ledger,
         ledger_knows_builds={"run", "step", "index_build"} <= ledger,
         ledger_knows_fingerprints={"run", "step", "fingerprint"} <= ledger,
-        environment=facts["environment"],
         server_version=control.server_version,
         pooler=facts["pid"] != control.server_pid,
         in_recovery=facts["in_recovery"],
         read_only=facts["read_only"],
-        known_details=Details(
-            ledger_is_current=ledger.issuperset(tables.NAMES) and facts["form"] == tables.FORM,
-            identity=facts["identity"],
-            broken_indexes=indexes.named(facts["broken_indexes"]),
-        )
-        if in_full
-        else None,
+        answers={name: facts[name] for name in costly},
+        _ledger_is_whole=ledger.issuperset(tables.NAMES),
     )

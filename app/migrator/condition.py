@@ -42,8 +42,7 @@ def warnings(facts: Facts, database: Database, pool_mode: PoolMode | None, *, en
         )
     if facts.pooler:
         found += _through_a_pooler(database, pool_mode)
-    details = facts.known_details
-    return found + [_is_broken(index) for index in (details.broken_indexes if details else ())]
+    return found + [_is_broken(index) for index in (facts.broken_indexes if facts.tells("broken_indexes") else ())]
 
 
 def _through_a_pooler(database: Database, mode: PoolMode | None) -> list[str]:
@@ -101,9 +100,9 @@ def insist_on_environment(facts: Facts, settings: Settings) -> None:
 
 async def broken_indexes(control: Session, settings: Settings, facts: Facts) -> list[BrokenIndex]:
     """The INVALID indexes that a look has seen, with the revisions that began them, as far as the ledger knows."""
-    if facts.details.broken_indexes and facts.ledger_knows_builds:
+    if facts.broken_indexes and facts.ledger_knows_builds:
         return await indexes.broken(control, settings.ledger_schema)
-    return list(facts.details.broken_indexes)
+    return list(facts.broken_indexes)
 
 
 async def tell_of_broken_indexes(control: Session, settings: Settings, facts: Facts, problem: Problem) -> None:

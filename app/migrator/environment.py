@@ -24,7 +24,7 @@ async def bind(settings: Settings, name: str) -> Environment:
     async with connection.session(url.database(settings)) as control:
         facts = await status.look(control, settings)
         condition.insist_on_writes(facts)
-        if not facts.details.ledger_is_current:
+        if not facts.ledger_is_current:
             await status.ledger_of(settings, facts).make(control)
         await control.execute(bindings.binding(settings.ledger_schema, name, on_purpose=True))
         after = await status.look(control, settings)

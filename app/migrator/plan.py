@@ -136,7 +136,7 @@ def digest(
         history.heads,
         list(revisions),
         facts.version_table,
-        facts.details.identity,
+        facts.identity,
     ]
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 

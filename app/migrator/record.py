@@ -76,7 +76,7 @@ class Record:
             IdempotencyKeyReused: That call had another body.
         """
         once = self._once
-        if once is None or not facts.details.ledger_is_current:
+        if once is None or not facts.ledger_is_current:
             return None
         # The holder first: a run that ends between the two questions has its answer on record.
         holder = await lock.holder(control, lock.key(facts.version_table))
@@ -97,7 +97,7 @@ class Record:
 
     async def keeps(self, control: Session, facts: Facts, answer: Run) -> None:
         """Keep the answer to a call that needed no run, for the next one with its Idempotency-Key."""
-        if self._once is None or not facts.details.ledger_is_current or facts.read_only:
+        if self._once is None or not facts.ledger_is_current or facts.read_only:
             return
         document = answer.model_dump(mode="json", by_alias=True)
         with contextlib.suppress(PermissionDenied, asyncpg.PostgresError):
@@ -109,10 +109,10 @@ class Record:
         if environment is None:
             return
         ledger = status.ledger_of(self._settings, facts)
-        if facts.known_details is None:
+        if not facts.tells("form"):
             facts = await status.look(control, self._settings)
         with contextlib.suppress(PermissionDenied, asyncpg.PostgresError):
-            if not facts.details.ledger_is_current:
+            if not facts.ledger_is_current:
                 await ledger.make(control)
             await ledger.bind(control, environment)
 
@@ -140,7 +140,7 @@ class Record:
             control,
             dataclasses.replace(self._attempt, plan_digest=plan_digest, accepted=tuple(accepted)),
             from_heads=before.heads,
-            exists=before.details.ledger_is_current,
+            exists=before.ledger_is_current,
             waited_ms=waited_ms,
             pending=pending,
             once=self._once,

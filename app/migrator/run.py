@@ -7,7 +7,7 @@ take the turn → look → take the lock → end what is left of dead runs → l
 from typing import TYPE_CHECKING
 
 from app.database import connection, url
-from app.database.catalog import Facts
+from app.database.catalog import ALL, Costly, Facts
 from app.database.connection import Session
 from app.errors import (
     DowngradeNotAllowed,
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
     from app.migrator.revisions import History
     from app.migrator.work import Work
+
+_LITTLE: frozenset[Costly] = frozenset({"environment"})
+"""All that it takes to say that nothing is to be done."""
 
 
 async def migrate(call: Call, settings: Settings, *, turn: Turn, emit: Emit) -> Run:
@@ -56,13 +59,13 @@ async def migrate(call: Call, settings: Settings, *, turn: Turn, emit: Emit) -> 
             if (answer := errand.answer_by_what_others_saw()) is not None:
                 return answer
             async with connection.session(runner.database) as session:
-                before = await runner.look(session, in_full=errand.needs_details)
+                before = await runner.look(session, errand.costly)
                 if (answer := await errand.answer_without_a_run(session, before)) is not None:
                     return answer
                 async with runner.guard(session, before) as guard:
                     while not await runner.takes_the_lock(guard, session):
                         # The holder may have done the work meanwhile.
-                        before = await runner.look(session, in_full=errand.needs_details)
+                        before = await runner.look(session, errand.costly)
                         if (answer := await errand.answer_without_a_run(session, before)) is not None:
                             return answer
                     # From here on the first session is the guard's; what else is to be said needs another.
@@ -99,9 +102,9 @@ class _Errand:
         self._runner = runner
 
     @property
-    def needs_details(self) -> bool:
-        """Whether a look has to be in full, although mostly it tells that nothing is to be done."""
-        return self._call.idempotency_key is not None or self.terms.judge_findings
+    def costly(self) -> frozenset[Costly]:
+        """What else a look has to ask, which mostly tells that nothing is to be done."""
+        return ALL if self._call.idempotency_key is not None or self.terms.judge_findings else _LITTLE
 
     async def answer_without_a_run(self, control: Session, facts: Facts) -> Run | None:
         """The answer when an earlier call got it, or when nothing is to be done; None when something is `pending`.
@@ -170,7 +173,7 @@ async def _at_a_glance(call: Call, settings: Settings, *, turn: Turn, emit: Emit
             return None
         runner = Runner(call, settings, url.database(settings), turn=turn, emit=emit)
         async with connection.session(runner.database) as session:
-            facts = await runner.look(session, in_full=False)
+            facts = await runner.look(session, _LITTLE)
             if facts.heads != (seen.head,) or condition.is_foreign(facts, settings):
                 return None
             return await runner.nothing_to_do(session, facts)

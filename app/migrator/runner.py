@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from app.database import backends, connection, lock, pooler
-from app.database.catalog import Facts
+from app.database.catalog import ALL, Costly, Facts
 from app.database.connection import Session
 from app.database.ledger import new_run_id
 from app.database.lock import Guard
@@ -61,10 +61,10 @@ class Runner:
         self._warnings: list[str] = []
         self._pool_mode: PoolMode | None = None
 
-    async def look(self, control: Session, *, in_full: bool = True) -> Facts:
-        """Look at the database; `in_full` with the details."""
+    async def look(self, control: Session, costly: frozenset[Costly] = ALL) -> Facts:
+        """Look at the database; `costly` as in `status.look`."""
         began = time.perf_counter()
-        facts = await status.look(control, self._settings, in_full=in_full)
+        facts = await status.look(control, self._settings, costly)
         self._turn.saw(facts, at=began)
         return facts
 

@@ -77,7 +77,7 @@ async def cancel(settings: Settings, run_id: UUID) -> RunInDetail:
     async with connection.session(url.database(settings)) as control:
         facts = await status.look(control, settings)
         found = await _detail(control, settings, facts, run_id)
-        if facts.details.ledger_is_current and found.state == "running":
+        if facts.ledger_is_current and found.state == "running":
             await status.ledger_of(settings, facts).ask_to_cancel(control, run_id)
         end = time.monotonic() + _CANCEL_FOR_S
         while found.state == "running" and time.monotonic() < end:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from app import report
 from app.database import catalog, connection, lock, pooler, url
-from app.database.catalog import Facts, VersionTable
+from app.database.catalog import Costly, Facts, VersionTable
 from app.database.connection import Session
 from app.database.ledger import Ledger
 from app.errors import DatabaseAhead, Diverged, HistoryMismatch
@@ -63,10 +63,10 @@ def ledger_of(settings: Settings, facts: Facts) -> Ledger:
     return Ledger(settings.ledger_schema, facts.version_table)
 
 
-async def look(control: Session, settings: Settings, *, in_full: bool = True) -> Facts:
-    """Look at the database, in one round trip; `in_full` with the details."""
+async def look(control: Session, settings: Settings, costly: frozenset[Costly] = catalog.ALL) -> Facts:
+    """Look at the database, in one round trip; of what is costly to tell only as much as is asked for."""
     return await catalog.look(
-        control, ledger_schema=settings.ledger_schema, version_table=version_table(settings), in_full=in_full
+        control, ledger_schema=settings.ledger_schema, version_table=version_table(settings), costly=costly
     )
 
 
@@ -144,9 +144,11 @@ class Standing:
     """The heads of what the database has of the deployment's history."""
 
 
-async def standing(control: Session, settings: Settings, history: "History") -> Standing:
-    """Look at the database and compare it with the deployment."""
-    facts = await look(control, settings)
+async def standing(
+    control: Session, settings: Settings, history: "History", costly: frozenset[Costly] = catalog.ALL
+) -> Standing:
+    """Look at the database and compare it with the deployment; `costly` as in `look`."""
+    facts = await look(control, settings, costly)
     known = await _known_heads(control, settings, history, facts)
     match _mismatch(history, facts, known):
         case None:
@@ -223,7 +225,7 @@ async def health(settings: Settings) -> report.Health:
     known = await history(settings)
     # A monitor asks again by itself, and is told at once.
     async with connection.session(url.database(settings), patient=False) as control:
-        found = await standing(control, settings, known)
+        found = await standing(control, settings, known, frozenset({"broken_indexes"}))
         broken = await condition.broken_indexes(control, settings, found.facts)
         compared = await modified.comparison(control, settings, known, found.facts, found.known_heads)
     verdict = _VERDICTS[found.state]

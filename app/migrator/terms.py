@@ -88,7 +88,7 @@ class Terms:
         plans = self._call.plans or frozenset()
         rest = plan.hashed(self._history, pending)
         self.pinned = self._digest(facts, rest, facts.heads)
-        if self.pinned in plans or not facts.details.ledger_is_current:
+        if self.pinned in plans or not facts.ledger_is_current:
             return self.pinned in plans
         for done in await recorded.done_for(control, self._settings.ledger_schema, facts.version_table, plans):
             rest = [*done.steps, *rest]

@@ -47,18 +47,18 @@ async def test_a_look_joins_nothing(
 
 
 @pytest.mark.parametrize("has_a_ledger", [True, False], ids=["migrated", "empty"])
-async def test_a_look_without_details_tells_the_rest_and_reads_no_table_that_grows(
+async def test_a_look_that_asks_nothing_costly_tells_the_rest_and_reads_no_table_that_grows(
     settings: MakeSettings, write_history: WriteHistory, database: Database, has_a_ledger: bool
 ) -> None:
     if has_a_ledger:
         await migrated(settings, write_history)
     whole = await look(settings, database)
     async with connection.session(url.database(settings())) as session:
-        short = await catalog.look(session, ledger_schema=LEDGER, version_table=USUAL, in_full=False)
-    assert short == dataclasses.replace(whole, known_details=None)
-    with pytest.raises(AssertionError, match="not in full"):
-        _ = short.details
-    asked = ", ".join(catalog.questions(LEDGER, USUAL, in_full=False).values())
+        short = await catalog.look(session, ledger_schema=LEDGER, version_table=USUAL, costly=frozenset())
+    assert short == dataclasses.replace(whole, answers={})
+    with pytest.raises(AssertionError, match="has not asked for broken_indexes"):
+        _ = short.broken_indexes
+    asked = ", ".join(catalog.questions(LEDGER, USUAL, frozenset({"environment"})).values())
     (plan,) = database.value(f"EXPLAIN (FORMAT JSON) SELECT {asked}")
     read = {each.get("Relation Name", each.get("Function Name")) for each in nodes(plan["Plan"])} - {None}
     assert read == {"ts_stat"}
@@ -69,8 +69,8 @@ async def test_an_empty_database_has_neither_revision_nor_ledger_and_says_where_
 ) -> None:
     facts = await look(settings, database)
     assert (facts.heads, facts.version_table) == ((), "public.alembic_version")
-    assert (facts.ledger_exists, facts.details.ledger_is_current, facts.environment) == (False, False, None)
-    assert facts.details.broken_indexes == ()
+    assert (facts.ledger_exists, facts.ledger_is_current, facts.environment) == (False, False, None)
+    assert facts.broken_indexes == ()
 
 
 async def test_the_version_table_is_found_where_the_search_path_finds_it(
@@ -92,13 +92,13 @@ async def test_a_ledger_that_lacks_something_is_told_from_a_current_one(
     settings: MakeSettings, write_history: WriteHistory, database: Database, lacks: str
 ) -> None:
     await migrated(settings, write_history)
-    assert (await look(settings, database)).details.ledger_is_current
+    assert (await look(settings, database)).ledger_is_current
     if lacks == "form":
         database.execute(f"COMMENT ON TABLE {LEDGER}.run IS 'of an earlier version'")
     else:
         database.execute(f"DROP TABLE {LEDGER}.{lacks} CASCADE")
     facts = await look(settings, database)
-    assert not facts.details.ledger_is_current
+    assert not facts.ledger_is_current
     assert facts.ledger_exists is (lacks not in {"run", "step"})
     assert facts.ledger_knows_builds is (lacks not in {"run", "step", "index_build"})
     assert facts.ledger_knows_fingerprints is (lacks not in {"run", "step", "fingerprint"})
@@ -120,7 +120,7 @@ async def test_a_ledger_that_the_role_may_not_read_is_none(
         finally:
             database.execute(f"DROP OWNED BY {name}")
     is_there = may == "all of it"
-    assert (facts.ledger_exists, facts.details.ledger_is_current) == (is_there, is_there)
+    assert (facts.ledger_exists, facts.ledger_is_current) == (is_there, is_there)
     assert facts.environment == ("production" if is_there else None)
     assert facts.heads == ("a1",)
 
@@ -139,7 +139,7 @@ async def test_every_broken_index_is_told_by_its_name_whatever_that_is(
     database.execute(
         "UPDATE pg_index SET indisvalid = false WHERE indexrelid >= 16384 AND indexrelid <> 'fine'::regclass"
     )
-    told = [(index.name, index.table) for index in (await look(settings, database)).details.broken_indexes]
+    told = [(index.name, index.table) for index in (await look(settings, database)).broken_indexes]
     assert told == [
         (f'"{longest}"""."{longest}\\"', f'"{longest}"""."{longest}\'"'),
         ('public."a b"', "public.t"),
