@@ -62,7 +62,8 @@ def main(names: list[str]) -> int:
 
 
 def _versions(postgres: Postgres) -> dict[str, str]:
-    server = postgres.execute("SHOW server_version")[0][0].split()[0]
+    ((version, fsync),) = postgres.execute("SELECT split_part(version(), ' ', 2), current_setting('fsync')")
+    server = f"{version}, fsync {fsync}"
     tools = {peer.name: peer.version() for peer in tool.installed(PEERS)}
     return results.versions("fastapi", "sqlalchemy", "asyncpg", "uvicorn", PostgreSQL=server) | tools
 

@@ -26,7 +26,7 @@ _AND_TELL = (
 help: they begin with those of the process that forked it."""
 
 
-def measure(postgres: Postgres, folder: Path, *, revisions: int = 1000, times: int = 3) -> Section:
+def measure(postgres: Postgres, folder: Path, *, revisions: int = 1000, times: int = 7) -> Section:
     """Measure the peak of both, in turn, from empty each time."""
     title = "Peak memory"
     if not _STATUS.exists():
