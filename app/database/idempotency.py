@@ -60,8 +60,8 @@ async def first_use(control: Session, schema: str, once: Once) -> Use | None:
     return Use(body, UUID(run_id) if run_id else None, outcome, json.loads(answer) if answer else None)
 
 
-def claim(schema: str, once: Once, *, run_id: UUID | None = None, answer: str | None = None) -> str:
-    """The statements that give the key to a run, or to the answer of a call that needed none, as JSON."""
+def claim(schema: str, once: Once, *, run_id: UUID | None = None, answer: dict[str, Any] | None = None) -> str:
+    """The statements that give the key to a run, or to the answer of a call that needed none."""
     table = f"{identifier(schema)}.idempotency"
     return (
         f"DELETE FROM {table} i WHERE {_IS_OLD.format(i='i')}; "

@@ -122,7 +122,7 @@ class Ledger:
         to_heads: tuple[str, ...] | None,
         retries: int,
         error: dict[str, Any] | None = None,
-        answer: str | None = None,
+        answer: dict[str, Any] | None = None,
     ) -> None:
         """Put on record how a run ended; call it before the lock is given back.
 
@@ -135,7 +135,7 @@ class Ledger:
             to_heads: The database's heads after it.
             retries: How often a revision was tried again.
             error: The problem that its caller gets.
-            answer: Or the answer that its caller gets, as JSON.
+            answer: Or the answer that its caller gets.
         """
         await control.execute(
             f"UPDATE {self._schema}.run SET outcome = {literal(outcome)}, finished_at = clock_timestamp(), "

@@ -45,10 +45,10 @@ def literal(value: object) -> str:
             raise TypeError(f"no SQL literal for {type(value).__name__}")
 
 
-def json_literal(value: Mapping[str, Any] | Sequence[Any] | str | None) -> str:
-    """Write a JSON object or array into SQL text, for a column of type json or jsonb; a string is taken for its JSON."""
+def json_literal(value: Mapping[str, Any] | Sequence[Any] | None) -> str:
+    """Write a JSON object or array into SQL text, for a column of type json or jsonb."""
     if value is None:
         return "NULL"
     # Not ASCII: jsonb refuses half of a surrogate pair too, which `literal` replaces where it is not escaped.
-    text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+    text = json.dumps(value, default=str, ensure_ascii=False)
     return literal(_ESCAPED_NUL.sub(r"\1", text))

@@ -99,7 +99,7 @@ class Record:
         """Keep the answer to a call that needed no run, for the next one with its Idempotency-Key."""
         if self._once is None or not facts.ledger_is_current or facts.read_only:
             return
-        document = answer.model_dump_json(by_alias=True)
+        document = answer.model_dump(mode="json", by_alias=True)
         with contextlib.suppress(PermissionDenied, asyncpg.PostgresError):
             await control.execute(idempotency.claim(self._settings.ledger_schema, self._once, answer=document))
 
@@ -176,7 +176,7 @@ class Record:
                     outcome,
                     to_heads=to_heads,
                     retries=retries,
-                    answer=told.model_dump_json(by_alias=True),
+                    answer=told.model_dump(mode="json", by_alias=True),
                 )
                 await self.binds(session, after)
         except (PermissionDenied, asyncpg.PostgresError) as error:
