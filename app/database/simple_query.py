@@ -11,6 +11,7 @@ Source of the message formats: PostgreSQL manual, "Message Formats" (54.7 in ver
 import asyncio
 import datetime as dt
 import decimal
+import functools
 import json
 import struct
 import uuid
@@ -127,6 +128,7 @@ class _Listener(asyncio.Protocol):
                 self._transport.write(b"f" + struct.pack("!i", 4 + len(reason)) + reason)
 
 
+@functools.lru_cache(maxsize=64)  # a run asks the same of every revision
 def _columns(body: bytes) -> tuple[Column, ...]:
     (count,) = struct.unpack_from("!h", body)
     columns, at = [], 2

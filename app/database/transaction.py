@@ -8,7 +8,8 @@ from app.database.fence import CONFIRMED, Fence, Move, confirmed
 from app.database.literals import literal
 from app.database.prepared import Prepared
 
-_TYPES = (*entry.TYPES, "integer", "text", "text")
+_TYPES = (*entry.TYPES, "integer", "unknown", "unknown")
+"""Of a version PostgreSQL finds out itself what it is: whoever made the table may have made it of another type."""
 _PLACES = [f"${place}" for place in range(1, len(_TYPES) + 1)]
 
 

@@ -13,7 +13,7 @@ from app.database import backends, connection, fenced, simple_query
 from app.database.fence import Fence
 from app.database.url import Database
 
-_STATEMENTS_KEPT = 50
+_STATEMENTS_KEPT = 10
 """Of those that SQLAlchemy has compiled. Hardly one of a history comes twice, and each is kept with its tables."""
 _OWN_SESSION = "SET client_connection_check_interval = 1000; SET lock_timeout = 0; "
 """Where the session is ours alone, autocommit blocks are covered too. An index build waits for old transactions by

@@ -212,11 +212,15 @@ async def status(settings: Settings, *, request_id: str, with_drift: bool = Fals
     )
 
 
-async def health(settings: Settings) -> report.Health:
+async def health(settings: Settings, *, in_detail: bool) -> report.Health:
     """Whether the database is reachable and at what this deployment needs.
 
     A database that is ahead is normal after a rollback of the deployment, and passes; pending revisions warn, and so
     do modified ones.
+
+    Args:
+        settings: The deployment's.
+        in_detail: Name what is wrong, also where it does not change the verdict any more.
 
     Raises:
         NotConfigured: There is no usable connection string or history.
@@ -226,9 +230,11 @@ async def health(settings: Settings) -> report.Health:
     # A monitor asks again by itself, and is told at once.
     async with connection.session(url.database(settings), patient=False) as control:
         found = await standing(control, settings, known, frozenset({"broken_indexes"}))
+        verdict = _VERDICTS[found.state]
+        if verdict != "pass" and not in_detail:
+            return report.Health(status=verdict)
         broken = await condition.broken_indexes(control, settings, found.facts)
         compared = await modified.comparison(control, settings, known, found.facts, found.known_heads)
-    verdict = _VERDICTS[found.state]
     return report.Health(
         status="warn" if verdict == "pass" and (broken or compared.modified) else verdict,
         state=found.state,

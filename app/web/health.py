@@ -39,32 +39,35 @@ async def health(
     strict: Annotated[bool, Query(description="Answer 503 for `warn` too.")] = False,  # noqa: FBT002 – a query parameter
 ) -> JSONResponse:
     """Whether the database is at what this deployment needs: `pass`, `warn` (revisions are pending) or `fail`."""
+    may_see = _may_see(request)
     try:
-        found = await _looked(house(request))
+        found = await _looked(house(request), in_detail=may_see)
     except Problem as problem:
         found = Health(status="fail", problem=problem.document(request_id=request_id(request.scope)))
     code = 503 if found.status == "fail" or (found.status == "warn" and strict) else 200
-    shown = found.model_dump(mode="json", exclude_none=True) if _may_see(request) else {"status": found.status}
+    shown = found.model_dump(mode="json", exclude_none=True) if may_see else {"status": found.status}
     return JSONResponse(shown, status_code=code)
 
 
-async def _looked(here: House) -> Health:
-    """Look at the database, or wait for the look that is under way.
+async def _looked(here: House, *, in_detail: bool) -> Health:
+    """Look at the database, or wait for a look that is under way and tells as much.
 
     Raises:
         Problem: what the look ran into.
     """
-    if here.looking is None or here.looking.done():
-        here.looking = asyncio.create_task(_look(here.settings))
+    tell_as_much = (here.looking.get(detailed) for detailed in (True, False) if detailed >= in_detail)
+    look = next((look for look in tell_as_much if look and not look.done()), None)
+    if look is None:
+        look = here.looking[in_detail] = asyncio.create_task(_look(here.settings, in_detail=in_detail))
     # A caller who hangs up must not end the look of the others.
-    return await asyncio.shield(here.looking)
+    return await asyncio.shield(look)
 
 
-async def _look(settings: "Settings") -> Health:
+async def _look(settings: "Settings", *, in_detail: bool) -> Health:
     await migrator_imported()
     from app.migrator import status
 
-    return await status.health(settings)
+    return await status.health(settings, in_detail=in_detail)
 
 
 def _may_see(request: Request) -> bool:

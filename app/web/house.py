@@ -50,8 +50,8 @@ class House:
     turn: Turn = field(default_factory=Turn)
     planning: asyncio.Lock = field(default_factory=asyncio.Lock)
     """One plan at a time."""
-    looking: asyncio.Task[Health] | None = None
-    """The last look at the database for a monitor, shared by all who ask while it lasts."""
+    looking: dict[bool, asyncio.Task[Health]] = field(default_factory=dict)
+    """The last look at the database for a monitor, in detail and not, shared by all who ask while it lasts."""
 
     @functools.cached_property
     def configuration(self) -> "Settings | NotConfigured":

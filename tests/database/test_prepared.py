@@ -160,6 +160,18 @@ async def test_a_version_that_is_not_where_it_should_be_is_not_moved(
     assert database.value("SELECT n FROM v") == f"it's {revisions + 1}"
 
 
+@pytest.mark.parametrize("column", ["char(12)", "tagged"])
+async def test_the_version_may_be_of_another_type_than_alembic_makes_it(
+    run: tuple[AsyncConnection, Guard, Revision], database: Database, column: str
+) -> None:
+    tags = ", ".join(f"'it''s {number}'" for number in range(5))
+    database.execute(f"CREATE TYPE tagged AS ENUM ({tags}); ALTER TABLE v ALTER n TYPE {column} USING n::{column}")
+    _, _, revision = run
+    for number in range(1, 5):
+        await revision(number)
+    assert database.value("SELECT trim(n::text) FROM v") == "it's 4"
+
+
 @pytest.mark.parametrize("taking", ["DEALLOCATE ALL", "discard plans; deallocate prepare all"])
 async def test_a_revision_may_deallocate_whatever_is_ready(
     run: tuple[AsyncConnection, Guard, Revision], database: Database, taking: str

@@ -184,6 +184,38 @@ async def test_callers_at_the_same_time_share_one_connection_to_postgresql(
     assert [answer.json()["status"] for answer in answers] == ["pass"] * 20
 
 
+async def test_who_is_told_the_verdict_alone_waits_for_nothing_that_cannot_change_it(
+    settings: MakeSettings, write_history: WriteHistory, database: Database
+) -> None:
+    async with client_of(settings(write_history(a1="pass", b2="pass"))) as client:
+        assert (await client.post("/migrate", json={"target": "a1"}, headers=APPLY)).status_code == 200
+        with database.connect() as held:
+            held.execute("BEGIN; LOCK TABLE migration_endpoint.step")  # by which edited revisions are told
+            assert (await asyncio.wait_for(client.get("/health"), 5)).json() == {"status": "warn"}
+            told = asyncio.create_task(client.get("/health", headers=READ))
+            await asyncio.sleep(0.3)
+            assert not told.done()
+            held.execute("COMMIT")
+        assert (await told).json()["pending"] == 1
+
+
+async def test_a_look_in_detail_does_for_those_too_who_are_told_the_verdict_alone(
+    settings: MakeSettings, write_history: WriteHistory, database: Database
+) -> None:
+    async with client_of(settings(write_history(a1="pass"))) as client:
+        assert (await client.post("/migrate", headers=APPLY)).status_code == 200
+        with database.connect() as held:
+            held.execute("BEGIN; LOCK TABLE alembic_version")
+            asked = [asyncio.create_task(client.get("/health", headers=headers)) for headers in (READ, {}, READ, {})]
+            await asyncio.sleep(0.3)
+            # The one that holds the table, the one that counts, and the look of all four.
+            assert database.value("SELECT numbackends FROM pg_stat_database WHERE datname = current_database()") == 3
+            held.execute("COMMIT")
+        answers = [answer.json() for answer in await asyncio.gather(*asked)]
+    assert [len(answer) > 1 for answer in answers] == [True, False, True, False]
+    assert {answer["status"] for answer in answers} == {"pass"}
+
+
 async def test_a_caller_who_hangs_up_does_not_end_the_look_of_the_others(
     settings: MakeSettings, write_history: WriteHistory, database: Database
 ) -> None:

@@ -1,5 +1,6 @@
 """The revisions run on a database, for good or in a rehearsal; or taken as run."""
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
@@ -15,6 +16,9 @@ from app.migrator.revisions import env_py
 from app.migrator.revisions.env_py import Observer, Onlooker
 from app.migrator.revisions.history import History, revision_of
 from app.report import Direction
+
+_MEANS_SOMETHING = re.compile(r"[:\\]")
+"""What stands in a text for more than itself."""
 
 type _Steps = Callable[[tuple[str, ...], MigrationContext], Iterator[RevisionStep] | Iterator[StampStep]]
 
@@ -40,7 +44,7 @@ def run(
         raise InternalError("The connection handed to Alembic has a transaction open.")
 
     def steps(heads: tuple[str, ...], context: MigrationContext) -> Iterator[RevisionStep]:
-        _send_the_version_with_the_commit(context)
+        _execute_in_short(context)
         for step in history.steps(tuple(sorted(heads)), target, direction):  # as they were planned
             observer.begins(revision_of(step.revision))
             yield step
@@ -58,23 +62,32 @@ class _Moved:
     rowcount: int = 1
 
 
-def _send_the_version_with_the_commit(context: MigrationContext) -> None:
-    """Save the round trip of the UPDATE that moves the version: Alembic asks of it only that it has changed one row."""
+def _execute_in_short(context: MigrationContext) -> None:
+    """Save what stands out in a history of a thousand revisions.
+
+    That is the round trip of the UPDATE that moves the version, of which Alembic only asks that it has changed one row;
+    and SQLAlchemy's compiling of text in which there is nothing to compile (`sqlalchemy.text`: parameters begin with a
+    colon, and a backslash takes that from them).
+    """
     theirs = context.impl._exec  # noqa: SLF001 – by which Alembic executes everything
     table = context._version  # noqa: SLF001 – Alembic's own
     column = table.c.version_num
     update = table.update().values(version_num=literal_column("$1")).where(column == literal_column("$2"))
-    assert context.connection is not None  # noqa: S101 – a run has one
-    opened: object = context.connection.connection.dbapi_connection
-    sql = str(update.compile(dialect=context.connection.dialect))
+    connection = context.connection
+    assert connection is not None  # noqa: S101 – a run has one
+    opened: object = connection.connection.dbapi_connection
+    sql = str(update.compile(dialect=connection.dialect))
 
     def execute(construct: Executable | str, *positional: Any, **named: Any) -> Any:  # noqa: ANN401 – as Alembic has it
-        moves_the_version = isinstance(construct, Update) and construct.table is table
-        # A connection of env.py's own knows nothing of waiting.
-        if moves_the_version and isinstance(opened, fenced.Connection):
-            waits = opened.lets_it_wait(Move(sql, *_versions(construct)))
-            if waits:
-                return _Moved()
+        if (
+            isinstance(construct, Update)
+            and construct.table is table
+            and isinstance(opened, fenced.Connection)  # one of env.py's own knows nothing of waiting
+            and opened.lets_it_wait(Move(sql, *_versions(construct)))
+        ):
+            return _Moved()
+        if isinstance(construct, str) and not (_MEANS_SOMETHING.search(construct) or any(positional) or named):
+            return connection.exec_driver_sql(construct)
         return theirs(construct, *positional, **named)
 
     context.impl._exec = execute  # type: ignore[method-assign]  # noqa: SLF001 – of this run's
