@@ -31,6 +31,7 @@ def test_the_function_loads_no_database_library_before_one_is_needed() -> None:
     assert "fastapi" in loaded
     assert not {"sqlalchemy", "alembic", "asyncpg", "uvicorn", "rich", "pydantic.v1"} & set(loaded)
     assert not {"pydantic_settings", "app.settings", "app.web.hooks"} & set(loaded)
+    assert not {"app.report", "app.web.house", "app.web.migrate", "app.web.routes"} & set(loaded)
 
 
 @pytest.mark.parametrize("variable", main._MAKE_ROUTES)
