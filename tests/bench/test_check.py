@@ -23,6 +23,8 @@ def on_record(folder: Path, name: str, **figures: float) -> None:
         (1.0, 1.26, None, True),
         (1.0, 1.15, 1.2, False),
         (1.0, 1.21, 1.2, True),  # within the tolerance, and beyond the goal
+        (1.199, 1.21, 1.2, False),  # the record has only just reached it
+        (1.199, 1.23, 1.2, True),
         (1.4, 1.7, 1.2, False),  # the record has missed the goal as well
         (1.4, 1.8, 1.2, True),
         (0, 0, 0, False),
@@ -33,7 +35,7 @@ def on_record(folder: Path, name: str, **figures: float) -> None:
         (1.0, None, None, True),  # not measured any more
     ],
 )
-def test_a_figure_may_be_a_little_worse_and_never_beyond_a_goal_that_was_reached(
+def test_a_figure_may_be_a_little_worse_and_hardly_beyond_a_goal_that_was_reached(
     recorded: float | None, now: float | None, goal: float | None, is_worse: bool
 ) -> None:
     assert Compared("part", "what", recorded, now, goal).is_worse is is_worse
