@@ -52,10 +52,10 @@ class Move:
         values = {"$1": to or self.to, "$2": before or self.before}
         return f"moved AS ({re.sub(r'[$][12]', lambda found: values[found[0]], self.sql)} RETURNING 1)"
 
-
-def confirmed(move: Move) -> str:
-    """A query that makes a move, and fails where it moves no row."""
-    return f"WITH {move.made()} {CONFIRMED}"
+    @property
+    def confirmed(self) -> str:
+        """A query that makes the move, and fails where it moves no row."""
+        return f"WITH {self.made()} {CONFIRMED}"
 
 
 @dataclass(slots=True)
@@ -104,13 +104,11 @@ class Fence:
             note: The footprint's.
             prepared: What the session keeps ready, where it may.
         """
-        milliseconds = self._left_ms()
         if prepared and prepared.is_worth(self._all_at_begin):
-            begins = prepared.execute(self._all_at_begin, ("text",), (literal(milliseconds),))
+            begins = prepared.execute(self._all_at_begin, ("text",), (literal(self._left_ms()),))
         else:
             settings = [f"SET LOCAL {name} = {literal(value)}" for name, value in self.settings]
-            timeout = f"SELECT {_statement_timeout(literal(milliseconds), local=True)}" if milliseconds else ""
-            begins = [*settings, timeout, self.check, f"SELECT {_PID}"]
+            begins = [*settings, self._limit(local=True), self.check, f"SELECT {_PID}"]
         return [each for each in (note, *begins) if each]
 
     @property
@@ -119,9 +117,8 @@ class Fence:
 
         Behind a pooler no limit can be set for it.
         """
-        milliseconds = self._left_ms() if self.session_is_ours else None
-        timeout = f"SELECT {_statement_timeout(literal(milliseconds), local=False)}" if milliseconds else ""
-        return "; ".join(filter(None, [timeout, self.check]))
+        limit = self._limit(local=False) if self.session_is_ours else ""
+        return "; ".join(filter(None, [limit, self.check]))
 
     async def send(
         self,
@@ -161,6 +158,11 @@ class Fence:
             yield
         finally:
             self.asked_at = before
+
+    def _limit(self, *, local: bool) -> str:
+        """The statement that limits how long a statement may take; nothing where nothing does."""
+        milliseconds = self._left_ms()
+        return f"SELECT {_statement_timeout(literal(milliseconds), local=local)}" if milliseconds else ""
 
     def _left_ms(self) -> str | None:
         """How long a statement may take; None where nothing limits it."""

@@ -20,7 +20,7 @@ from sqlalchemy.dialects.postgresql import asyncpg as dialect
 from sqlalchemy.util import await_only
 
 from app.database import connection, footprint, indexes, simple_query, statements
-from app.database.fence import Fence, Move, confirmed
+from app.database.fence import Fence, Move
 from app.database.prepared import Prepared
 from app.database.simple_query import ResultSet
 from app.database.transaction import Transaction, rollback
@@ -57,7 +57,7 @@ class Connection(dialect.AsyncAdapt_asyncpg_connection):
     def __init__(self, dbapi: Dbapi, opened: Any, fence: Fence, **options: Any) -> None:  # noqa: ANN401 – DBAPI
         super().__init__(dbapi, opened, **options)  # type: ignore[no-untyped-call]  # as above
         self._fence = fence
-        self._prepared = Prepared() if fence.session_is_ours else None
+        self._prepared = Prepared(may_keep=fence.session_is_ours)
         self.upcoming = ""
         """The statement that is to be sent, for which a transaction may have to be begun."""
 
@@ -161,13 +161,12 @@ class Connection(dialect.AsyncAdapt_asyncpg_connection):
 
     async def goes_on_to(self, operation: str) -> None:
         """Before another statement: make the move of the version that waits."""
-        if self._prepared:
-            self._prepared.before(operation)
+        self._prepared.before(operation)
         move, self._fence.move = self._fence.move, None
         if move:
             async with self._execute_mutex:
                 try:
-                    await self._fence.send(self._connection, confirmed(move))
+                    await self._fence.send(self._connection, move.confirmed)
                 except Exception as error:  # noqa: BLE001 – SQLAlchemy's own translation follows
                     self._handle_exception(error)
 
@@ -189,7 +188,7 @@ class Connection(dialect.AsyncAdapt_asyncpg_connection):
             told = await self._fence.send(self._connection, "; ".join(words))
         except Exception as error:  # noqa: BLE001 – whatever it is, the transaction must not stay open
             self._transaction = self._fence.pid = None
-            self._forgets_what_is_ready()
+            self._prepared.forget()
             await rollback(self._connection, self._fence)
             self._handle_exception(error)
         self._fence.pid = told[-1].rows[0][0]
@@ -207,7 +206,7 @@ class Connection(dialect.AsyncAdapt_asyncpg_connection):
         try:
             await self._fence.send(self._connection, f"{begin}; {operation}", results)
         except Exception as error:
-            self._forgets_what_is_ready()
+            self._prepared.forget()
             if results or not isinstance(error, asyncpg.PostgresSyntaxError):
                 raise
             # PostgreSQL reads a message as a whole before it runs any of it, so not even the BEGIN was run. The
@@ -224,10 +223,6 @@ class Connection(dialect.AsyncAdapt_asyncpg_connection):
         self._fence.footprint.begins(is_noted=bool(note))
         self._transaction = Transaction(self._connection, self._fence, self._prepared, is_watched=is_watched)
         return [self.begin_words, *self._fence.at_begin(note, self._prepared)]
-
-    def _forgets_what_is_ready(self) -> None:
-        if self._prepared:
-            self._prepared.forget()
 
     @contextlib.asynccontextmanager
     async def in_a_transaction_of_its_own(self) -> AsyncIterator[None]:

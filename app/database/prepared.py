@@ -14,19 +14,19 @@ _MAY_DEALLOCATE = re.compile(r"\b(?:deallocate|discard)\b", re.IGNORECASE)
 
 
 class Prepared:
-    """What one session keeps ready."""
+    """What one session keeps ready; nothing at all where it may not."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, may_keep: bool) -> None:
         self._names: dict[str, str] = {}
         self._met: set[str] = set()
         self._made = 0
-        self._is_over = False
+        self._may_keep = may_keep
 
     def is_worth(self, shape: str) -> bool:
         """Whether a statement comes again in this session; the first time it is quicker as it stands."""
         met_before = shape in self._met
         self._met.add(shape)
-        return met_before and not self._is_over
+        return met_before and self._may_keep
 
     def execute(self, shape: str, types: Sequence[str], values: Sequence[str]) -> list[str]:
         """What executes a statement, by the last of the statements returned.
@@ -49,7 +49,7 @@ class Prepared:
 
     def before(self, operation: str) -> None:
         """A statement of the revision's is sent, which may deallocate what is ready."""
-        self._is_over |= _MAY_DEALLOCATE.search(operation) is not None
+        self._may_keep &= _MAY_DEALLOCATE.search(operation) is None
 
 
 def is_gone(error: BaseException) -> bool:

@@ -4,7 +4,7 @@ from typing import Any
 
 from app.database import entry, footprint
 from app.database.entry import Entry
-from app.database.fence import CONFIRMED, Fence, Move, confirmed
+from app.database.fence import CONFIRMED, Fence, Move
 from app.database.literals import literal
 from app.database.prepared import Prepared
 
@@ -19,11 +19,11 @@ class Transaction:
     Args:
         opened: asyncpg's connection, as SQLAlchemy has it.
         fence: Stands around it.
-        prepared: What the session keeps ready, where it may.
+        prepared: What the session keeps ready.
         is_watched: Whether its BEGIN was for telling what it locks.
     """
 
-    def __init__(self, opened: Any, fence: Fence, prepared: Prepared | None, *, is_watched: bool) -> None:  # noqa: ANN401 – as above
+    def __init__(self, opened: Any, fence: Fence, prepared: Prepared, *, is_watched: bool) -> None:  # noqa: ANN401 – as above
         self._connection = opened
         self._fence = fence
         self._prepared = prepared
@@ -50,8 +50,7 @@ class Transaction:
         try:
             told = await fence.send(self._connection, f"/* COMMIT */ {sql}")
         except BaseException:
-            if self._prepared:
-                self._prepared.forget()
+            self._prepared.forget()
             await rollback(self._connection, fence)
             raise
         if self.is_watched:
@@ -63,7 +62,7 @@ class Transaction:
     def _in_short(self, entries: list[Entry], move: Move | None) -> list[str]:
         """What nearly every COMMIT of a history carries, as one statement that is ready; nothing where it is not so."""
         fence, prepared = self._fence, self._prepared
-        if not prepared or move is None or len(entries) != 1 or not (self.is_watched and fence.footprint.is_plain):
+        if move is None or len(entries) != 1 or not (self.is_watched and fence.footprint.is_plain):
             return []
         *values, held_ms, to, was = _PLACES
         shape = (
@@ -84,7 +83,7 @@ class Transaction:
             looks = [each.insert(left) for each in entries]
         else:
             looks = [seen.look_back()] if self.is_watched else []
-        moves = [confirmed(move)] if move else []
+        moves = [move.confirmed] if move else []
         return [*looks, *moves, self._fence.check]
 
     async def rollback(self) -> None:

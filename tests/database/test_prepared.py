@@ -78,6 +78,16 @@ async def run(
         await engine.dispose()
 
 
+async def run_through(revision: Revision, revisions: int) -> None:
+    for number in range(1, revisions + 1):
+        await revision(number)
+
+
+def assert_stands_at(revisions: int, database: Database) -> None:
+    """What came behind, the table `t`, was rolled back with its version."""
+    assert database.execute("SELECT n, to_regclass('t') IS NULL FROM v") == [(f"it's {revisions}", True)]
+
+
 async def test_only_a_session_of_ours_keeps_anything_ready_and_only_what_comes_again(
     run: tuple[AsyncConnection, Guard, Revision], on: Database, database: Database
 ) -> None:
@@ -117,8 +127,7 @@ async def test_without_its_guard_nothing_begins_and_nothing_commits(
     run: tuple[AsyncConnection, Guard, Revision], database: Database, revisions: int
 ) -> None:
     opened, guard, revision = run
-    for number in range(1, revisions + 1):
-        await revision(number)
+    await run_through(revision, revisions)
     await opened.execute(sa.text("CREATE TABLE t (id int)"))
     database.execute(f"SELECT pg_terminate_backend({guard.holder.pid}, 5000)")
     with pytest.raises(LockLost):
@@ -126,7 +135,7 @@ async def test_without_its_guard_nothing_begins_and_nothing_commits(
     await opened.rollback()
     with pytest.raises(LockLost):
         await opened.execute(sa.text("CREATE TABLE t (id int)"))
-    assert database.execute("SELECT n, to_regclass('t') IS NULL FROM v") == [(f"it's {revisions}", True)]
+    assert_stands_at(revisions, database)
     assert database.value("SELECT count(*) FROM migration_endpoint.step") == revisions
 
 
@@ -135,14 +144,13 @@ async def test_a_run_that_is_cancelled_commits_nothing_more(
     run: tuple[AsyncConnection, Guard, Revision], database: Database, revisions: int
 ) -> None:
     opened, _, revision = run
-    for number in range(1, revisions + 1):
-        await revision(number)
+    await run_through(revision, revisions)
     await opened.execute(sa.text("CREATE TABLE t (id int)"))
     database.execute("UPDATE migration_endpoint.run SET cancel_asked_at = now()")
     with pytest.raises(Cancelled):
         await revision(revisions + 1)
     await opened.rollback()
-    assert database.execute("SELECT n, to_regclass('t') IS NULL FROM v") == [(f"it's {revisions}", True)]
+    assert_stands_at(revisions, database)
 
 
 @pytest.mark.parametrize("revisions", [0, 3])
@@ -150,12 +158,11 @@ async def test_a_version_that_is_not_where_it_should_be_is_not_moved(
     run: tuple[AsyncConnection, Guard, Revision], database: Database, revisions: int
 ) -> None:
     opened, _, revision = run
-    for number in range(1, revisions + 1):
-        await revision(number)
+    await run_through(revision, revisions)
     with pytest.raises(MigrationFailed, match="version table"):
         await revision(revisions + 1, "CREATE TABLE t (id int)", was=77)
     await opened.rollback()
-    assert database.execute("SELECT n, to_regclass('t') IS NULL FROM v") == [(f"it's {revisions}", True)]
+    assert_stands_at(revisions, database)
     await revision(revisions + 1)
     assert database.value("SELECT n FROM v") == f"it's {revisions + 1}"
 

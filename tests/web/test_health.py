@@ -165,23 +165,29 @@ async def test_callers_at_the_same_time_share_one_look() -> None:
         assert len(visitors) == 2  # and whoever comes later looks anew
 
 
+async def answers_of_one_look(
+    client: httpx.AsyncClient, database: Database, callers: list[dict[str, str]]
+) -> list[dict[str, object]]:
+    """What callers with these headers are told, who come while there is one look at the database for all of them."""
+    asked_for = "SELECT numbackends FROM pg_stat_database WHERE datname = current_database()"
+    with database.connect() as held:
+        held.execute("BEGIN; LOCK TABLE alembic_version")  # whoever looks now has to wait
+        asked = [asyncio.create_task(client.get("/health", headers=headers)) for headers in callers]
+        await asyncio.to_thread(until, lambda: database.value(asked_for) >= 3, what="the look")
+        await asyncio.sleep(0.2)
+        # The one that holds the table, the one that counts, and the look of all of them.
+        assert database.value(asked_for) == 3
+        held.execute("COMMIT")
+    return [answer.json() for answer in await asyncio.gather(*asked)]
+
+
 async def test_callers_at_the_same_time_share_one_connection_to_postgresql(
     settings: MakeSettings, write_history: WriteHistory, database: Database
 ) -> None:
-    history = write_history(a1="pass")
-    asked_for = "SELECT numbackends FROM pg_stat_database WHERE datname = current_database()"
-    async with client_of(settings(history)) as client:
+    async with client_of(settings(write_history(a1="pass"))) as client:
         assert (await client.post("/migrate", headers=APPLY)).status_code == 200
-        with database.connect() as held:
-            held.execute("BEGIN; LOCK TABLE alembic_version")  # whoever looks now has to wait
-            looks = [asyncio.create_task(client.get("/health", headers=READ)) for _ in range(20)]
-            await asyncio.to_thread(until, lambda: database.value(asked_for) >= 3, what="the look")
-            await asyncio.sleep(0.2)
-            # The one that holds the table, the one that counts, and the look of all twenty.
-            assert database.value(asked_for) == 3
-            held.execute("COMMIT")
-        answers = await asyncio.gather(*looks)
-    assert [answer.json()["status"] for answer in answers] == ["pass"] * 20
+        answers = await answers_of_one_look(client, database, [READ] * 20)
+    assert [answer["status"] for answer in answers] == ["pass"] * 20
 
 
 async def test_who_is_told_the_verdict_alone_waits_for_nothing_that_cannot_change_it(
@@ -204,14 +210,7 @@ async def test_a_look_in_detail_does_for_those_too_who_are_told_the_verdict_alon
 ) -> None:
     async with client_of(settings(write_history(a1="pass"))) as client:
         assert (await client.post("/migrate", headers=APPLY)).status_code == 200
-        with database.connect() as held:
-            held.execute("BEGIN; LOCK TABLE alembic_version")
-            asked = [asyncio.create_task(client.get("/health", headers=headers)) for headers in (READ, {}, READ, {})]
-            await asyncio.sleep(0.3)
-            # The one that holds the table, the one that counts, and the look of all four.
-            assert database.value("SELECT numbackends FROM pg_stat_database WHERE datname = current_database()") == 3
-            held.execute("COMMIT")
-        answers = [answer.json() for answer in await asyncio.gather(*asked)]
+        answers = await answers_of_one_look(client, database, [READ, {}, READ, {}])
     assert [len(answer) > 1 for answer in answers] == [True, False, True, False]
     assert {answer["status"] for answer in answers} == {"pass"}
 
