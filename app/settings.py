@@ -5,11 +5,12 @@ A value that is missing or cannot be used does not stop the function from starti
 
 import contextlib
 import getpass
+import importlib.util
 import os
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import AliasChoices, Field, PrivateAttr, SecretStr, ValidationError
+from pydantic import AliasChoices, Field, PrivateAttr, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.errors import NotConfigured
@@ -40,6 +41,9 @@ def _connection_strings(environment: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(name for _, name in sorted(found))
 
 
+Driver = Literal["asyncpg", "psycopg2"]
+
+
 class Settings(BaseSettings):
     """The settings, frozen. Durations are in seconds; README lists them, held to this class by a test."""
 
@@ -62,6 +66,10 @@ class Settings(BaseSettings):
         description="The database. Without it, what the provider sets: " + ", ".join(DATABASE_VARIABLES[1:]) + ".",
     )
     script_location: str = Field("migrations", description="Alembic's script location.")
+    driver: Driver = Field(
+        "asyncpg",
+        description="The driver that revisions run on; `psycopg2`, an extra of that name, for those written for it.",
+    )
     version_table: str = Field(
         "alembic_version", min_length=1, max_length=63, description="Alembic's version table (`version_table`)."
     )
@@ -135,6 +143,13 @@ class Settings(BaseSettings):
 
     _database_variable: str = PrivateAttr(default=DATABASE_VARIABLES[0])
     _connection_strings: tuple[str, ...] = PrivateAttr(default=())
+
+    @field_validator("driver")
+    @classmethod
+    def _is_installed(cls, driver: Driver) -> Driver:
+        if importlib.util.find_spec(driver) is None:
+            raise ValueError(f"{driver} is not installed here; add this project's extra `{driver}` to its dependencies")
+        return driver
 
     def model_post_init(self, _: Any, /) -> None:  # noqa: ANN401 – pydantic's signature
         """Keep the names, which validation forgets, of the variables that hold a connection string."""

@@ -33,6 +33,38 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
                 terminalreporter.write_line(f"{name}: {value}")
 
 
+_JOURNEYS = Path(__file__).parent / "journeys"
+_WITHOUT_REVISIONS = {
+    "test_approval_workflow",
+    "test_nothing_pending",
+    "test_on_build",
+    "test_review_workflow",
+    "test_vercel_build",
+    "test_vercel_shim",
+    "test_workflows",
+    "test_workflows_among_strangers",
+}
+"""Journeys on which it does not matter what a revision does: workflows, the platform, calls that find nothing to do."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Each journey is gone on both drivers."""
+    if metafunc.definition.path.is_relative_to(_JOURNEYS) and metafunc.definition.path.stem not in _WITHOUT_REVISIONS:
+        metafunc.parametrize("driver", ["asyncpg", "psycopg2"], indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def driver(
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    no_configuration_of_the_machine: None,  # which would forget it
+) -> str:
+    """The driver that revisions run on, in this process and in those that a test starts."""
+    name: str = getattr(request, "param", "asyncpg")
+    monkeypatch.setenv("MIGRATION_DRIVER", name)
+    return name
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """The PostgreSQL server of this test process."""

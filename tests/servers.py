@@ -263,11 +263,12 @@ class Service:
 
 
 def environment(database: Database | None, **settings: object) -> dict[str, str]:
-    """The environment of a service: nothing of this process's that could configure it, the keys, and `settings`."""
+    """The environment of a service: the keys, `settings`, and nothing that configures this process but its driver."""
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("MIGRATION_", "VERCEL", "DATABASE_URL", "POSTGRES_URL", "PG", "TEST_DATABASE_URL"))
+        if name == "MIGRATION_DRIVER"
+        or not name.startswith(("MIGRATION_", "VERCEL", "DATABASE_URL", "POSTGRES_URL", "PG", "TEST_DATABASE_URL"))
     }
     chosen = {f"MIGRATION_{name.upper()}": str(value) for name, value in settings.items()}
     keys = {"MIGRATION_API_KEY": API_KEY, "MIGRATION_READ_KEY": READ_KEY}

@@ -9,26 +9,26 @@ import contextlib
 import math
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 from uuid import UUID
 
-import asyncpg
-
-from app.database import backends, indexes, simple_query
+from app.database import backends, driver_error, indexes
 from app.database.entry import Entry
 from app.database.footprint import Footprint
 from app.database.literals import literal
 from app.database.lock import CANCELLED, GUARD_LOST
 from app.database.prepared import Prepared
 from app.database.simple_query import ResultSet
+from app.database.wire import LAST, Wire
 from app.errors import Cancelled, LockLost, MigrationFailed
 
 _PID = "pg_backend_pid()"
 _VERSION_MOVED = "the version table was changed by somebody else"
 CONFIRMED = f"SELECT (CASE count(*) WHEN 1 THEN '1' ELSE '{_VERSION_MOVED}' END)::integer FROM moved"
 """A query that fails where a `Move.made` has moved no row, as Alembic would."""
+_INVALID_TEXT = "22P02"
+"""What PostgreSQL says of a word that is no number, as `CONFIRMED` and the check make it."""
 _LONGEST_TIMEOUT_MS = 2**31 - 1
 
 
@@ -112,43 +112,48 @@ class Fence:
         return [each for each in (note, *begins) if each]
 
     @property
-    def before_a_statement(self) -> str:
-        """What goes before a statement that no transaction of ours will hold back.
+    def before_a_statement(self) -> list[str]:
+        """The statements that go before one that no transaction of ours will hold back.
 
         Behind a pooler no limit can be set for it.
         """
         limit = self._limit(local=False) if self.session_is_ours else ""
-        return "; ".join(filter(None, [limit, self.check]))
+        return [each for each in (limit, self.check) if each]
 
-    async def send(
-        self,
-        opened: Any,  # noqa: ANN401 – asyncpg's, as SQLAlchemy has it
-        sql: str,
-        results: list[ResultSet] | None = None,
-    ) -> list[ResultSet]:
-        """Send statements among which is the check; their results, also in `results` where one fails.
+    async def send(self, wire: Wire, sql: Sequence[str], wanted: Sequence[int] = LAST) -> list[ResultSet]:
+        """Send statements among which is the check; the results of those that are wanted, as `Wire.send` has it.
+
+        Raises:
+            LockLost, Cancelled, MigrationFailed: as `explaining` says.
+        """
+        with self.asking(), self.explaining():
+            return await wire.send(sql, wanted)
+
+    @contextlib.contextmanager
+    def explaining(self) -> Iterator[None]:
+        """Around what is sent with a check in it.
 
         Raises:
             LockLost: The guard is gone.
             Cancelled: Somebody has asked for the end of the run.
             MigrationFailed: The version was not where the statement that moves it expects it.
         """
-        with self.asking():
-            try:
-                return await simple_query.send(opened, sql, results)
-            except asyncpg.InvalidTextRepresentationError as error:
-                if GUARD_LOST in str(error):
-                    raise LockLost("The lock was lost, so nothing more is committed.") from None
-                if CANCELLED in str(error):
-                    raise Cancelled("The run was cancelled, so nothing more is committed.") from None
-                if _VERSION_MOVED in str(error):
-                    raise MigrationFailed(
-                        "The version table does not say any more that the database is at the revision before this one.",
-                        hint="Somebody has changed it while the run went on. See GET /plan, then call again.",
-                        sqlstate=None,
-                        message=None,
-                    ) from None
-                raise
+        try:
+            yield
+        except Exception as error:
+            said = driver_error.words(error) if driver_error.sqlstate(error) == _INVALID_TEXT else ""
+            if GUARD_LOST in said:
+                raise LockLost("The lock was lost, so nothing more is committed.") from None
+            if CANCELLED in said:
+                raise Cancelled("The run was cancelled, so nothing more is committed.") from None
+            if _VERSION_MOVED in said:
+                raise MigrationFailed(
+                    "The version table does not say any more that the database is at the revision before this one.",
+                    hint="Somebody has changed it while the run went on. See GET /plan, then call again.",
+                    sqlstate=None,
+                    message=None,
+                ) from None
+            raise
 
     @contextlib.contextmanager
     def asking(self) -> Iterator[None]:

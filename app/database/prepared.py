@@ -9,6 +9,8 @@ is planned anew where something changes that it depends on, the search path incl
 import re
 from collections.abc import Sequence
 
+from app.database import driver_error
+
 _NAME = "migration_endpoint_"
 _MAY_DEALLOCATE = re.compile(r"\b(?:deallocate|discard)\b", re.IGNORECASE)
 
@@ -54,4 +56,4 @@ class Prepared:
 
 def is_gone(error: BaseException) -> bool:
     """Whether an error says that something is not ready any more, which a function of the user's may have seen to."""
-    return getattr(error, "sqlstate", None) == "26000" and f'"{_NAME}' in str(error)
+    return driver_error.sqlstate(error) == "26000" and f'"{_NAME}' in str(error)

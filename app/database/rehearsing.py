@@ -11,19 +11,21 @@ Sources: PostgreSQL manual, "CREATE TABLE" (DEFERRABLE), "SET TRANSACTION" (defa
 Flow" (a string of several statements is read as a whole before it is run; Parse takes one statement).
 """
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import NoReturn
 from uuid import UUID
 
-import asyncpg
 import sqlalchemy as sa
 
-from app.database import connection, fenced, working
+from app.database import driver_error, working
 from app.database.fence import Fence
-from app.database.simple_query import ResultSet
+from app.database.fenced import Fenced, Modes
 from app.database.url import Database
+from app.database.wire import Wire
 from app.lint import statements
+from app.settings import Driver
 
 _NEVER = "migration_endpoint_rehearsal_never_commits"
 _TWICE = f"{_NEVER}_twice"
@@ -106,15 +108,23 @@ def engine(
     stage: Stage,
     *,
     run_id: UUID,
-    on_open: Callable[[connection.Connection], None],
+    driver: Driver,
+    on_open: Callable[[Wire], None],
 ) -> sa.Engine:
     """An engine as `working.engine` makes it, for one connection, on which a rehearsal may begin."""
+
+    def before_open() -> None:
+        if stage.is_set:
+            stage.refuse("It opens a connection of its own.")
+
     return working.engine(
         database,
         fence,
         run_id=run_id,
+        driver=driver,
+        before_open=before_open,
         on_open=on_open,
-        dbapi=_Dbapi(fence, stage),
+        fencing=lambda wire, fence, modes: _Staged(wire, fence, modes, stage),
         session="SET default_transaction_read_only = on; ",
     )
 
@@ -125,121 +135,72 @@ def begin(opened: sa.Connection, stage: Stage) -> None:
     opened.exec_driver_sql(_NEVER_COMMITS)
 
 
-class _Dbapi(fenced.Dbapi):
-    def __init__(self, fence: Fence, stage: Stage) -> None:
-        super().__init__(fence)
+class _Staged(Fenced):
+    """What is fenced of a connection on which a rehearsal takes place."""
+
+    def __init__(self, wire: Wire, fence: Fence, modes: Modes, stage: Stage) -> None:
+        super().__init__(wire, fence, modes)
         self._stage = stage
 
-    def connect(self, *arguments: Any, **options: Any) -> fenced.Connection:  # noqa: ANN401 – DBAPI
-        if self._stage.is_set:
-            self._stage.refuse("It opens a connection of its own.")
-        return super().connect(*arguments, **options)
-
-    def connection(self, opened: Any, **options: Any) -> fenced.Connection:  # noqa: ANN401 – DBAPI
-        return _Connection(self, opened, self._fence, self._stage, **options)
-
-
-class _Connection(fenced.Connection):
-    __slots__ = ("stage",)
-
-    def __init__(self, dbapi: _Dbapi, opened: Any, fence: Fence, stage: Stage, **options: Any) -> None:  # noqa: ANN401 – DBAPI
-        super().__init__(dbapi, opened, fence, **options)
-        self.stage = stage
-
-    async def begin(self) -> None:
-        if self.stage.is_set:
-            self.stage.begins()
-        await super().begin()
-
-    async def begin_with(self, operation: str) -> list[ResultSet]:
-        if not self.stage.is_set:
-            return await super().begin_with(operation)
-        await self.begin()
-        return await self.sent(operation)
-
     @property
-    def begin_words(self) -> str:
-        return super().begin_words + " READ WRITE" * self.stage.is_set
+    def may_begin_with_a_statement(self) -> bool:
+        return not self._stage.is_set
 
-    def insist(self) -> None:
+    def begins(self, operation: str) -> list[str]:
+        words = super().begins(operation)
+        if self._stage.is_set:
+            self._stage.begins()
+            words[0] += " READ WRITE"
+        return words
+
+    async def meets(self, operation: str) -> None:
+        """See that the transaction is open, and that the statement leaves it so."""
+        if self._stage.is_set:
+            self._insist()
+            if what := statements.controls_transactions(operation):
+                self._stage.refuse(_ENDS.format(what=what))
+        await super().meets(operation)
+
+    async def parts(self, operation: str) -> AsyncIterator[str]:
+        """One statement after the other, each of which PostgreSQL too takes for one."""
+        if not self._stage.is_set:
+            yield operation
+            return
+        for statement in statements.split(operation):
+            if statement.tokens:
+                if not await self.wire.is_one_statement(statement.text):
+                    self._stage.refuse(
+                        _READS_OTHERWISE.format(why=", as several statements where there seems to be one")
+                    )
+                yield statement.text
+                self._insist()
+
+    @contextlib.contextmanager
+    def failing(self) -> Iterator[None]:
+        """See whether a statement failed for what the stage is made of."""
+        try:
+            yield
+        except Exception as error:
+            if self._stage.is_set:
+                if driver_error.constraint(error.__cause__ or error) == _NEVER:
+                    self._stage.refuse(_COMMITS)
+                self._insist()
+            raise
+
+    def may_end(self, what: str) -> None:
+        """Nothing may end it."""
+        if self._stage.is_set:
+            self._stage.refuse(_ENDS.format(what=what))
+
+    def _insist(self) -> None:
         """See that the transaction is open, that nothing was refused, and that SQL is read as `statements` does.
 
         Raises:
             CannotBeRehearsed: It is not so.
         """
-        opened = self._connection
         if self.has_lost_its_transaction():
-            self.stage.loses_its_transaction()
-        self.stage.insist()
+            self._stage.loses_its_transaction()
+        self._stage.insist()
         # PostgreSQL reports each change of it. A pooler may keep that to itself, but each statement is sent alone.
-        if not opened.is_closed() and getattr(opened.get_settings(), "standard_conforming_strings", "on") != "on":
-            self.stage.refuse(_READS_OTHERWISE.format(why=" while standard_conforming_strings is off"))
-
-    async def sent(self, operation: str) -> list[ResultSet]:
-        if not self.stage.is_set:
-            return await super().sent(operation)
-        results: list[ResultSet] = []
-        for statement in statements.split(operation):
-            if statement.tokens:
-                await self._insist_on_one(statement.text)
-                results += await super().sent(statement.text)
-                self.insist()
-        return results
-
-    async def _insist_on_one(self, statement: str) -> None:
-        """See that PostgreSQL too takes it for one statement: it prepares no more than that."""
-        try:
-            await self._connection.prepare(statement, name="")
-        except asyncpg.PostgresSyntaxError as error:
-            # It has been read without an error, then; only the message, in the server's language, would say it too.
-            if error.server_source_function == "exec_parse_message":
-                self.stage.refuse(_READS_OTHERWISE.format(why=", as several statements where there seems to be one"))
-            raise
-
-    def commit(self) -> None:
-        if self.stage.is_set:
-            self.stage.refuse(_ENDS.format(what="commit()"))
-        super().commit()  # type: ignore[no-untyped-call]  # as in fenced
-
-    def rollback(self) -> None:
-        if self.stage.is_set:
-            self.stage.refuse(_ENDS.format(what="rollback()"))
-        super().rollback()  # type: ignore[no-untyped-call]  # as in fenced
-
-    def set_isolation_level(self, level: str) -> None:
-        if self.stage.is_set:
-            self.stage.refuse(_ENDS.format(what=f"isolation level {level}"))
-        super().set_isolation_level(level)  # type: ignore[no-untyped-call]  # as in fenced
-
-
-class _Cursor(fenced.Cursor):
-    __slots__ = ()
-
-    async def _prepare_and_execute(self, operation: str, parameters: Sequence[Any] | None) -> None:
-        self._insist_on(operation)
-        try:
-            await super()._prepare_and_execute(operation, parameters)
-        except Exception as error:
-            self._see_what_failed(error)
-            raise
-
-    async def _executemany(self, operation: str, seq_of_parameters: Sequence[Any]) -> None:
-        self._insist_on(operation)
-        await super()._executemany(operation, seq_of_parameters)
-
-    def _insist_on(self, operation: str) -> None:
-        """See that the transaction is open, and that the statement leaves it so."""
-        stage: Stage = self._adapt_connection.stage
-        if not stage.is_set:
-            return
-        self._adapt_connection.insist()
-        if what := statements.controls_transactions(operation):
-            stage.refuse(_ENDS.format(what=what))
-
-    def _see_what_failed(self, error: Exception) -> None:
-        if getattr(error.__cause__, "constraint_name", None) == _NEVER:
-            self._adapt_connection.stage.refuse(_COMMITS)
-        self._insist_on("")
-
-
-_Connection._cursor_cls = _Cursor  # noqa: SLF001 – SQLAlchemy's seam, as in fenced
+        if not self.wire.is_closed and self.wire.setting("standard_conforming_strings") not in ("on", None):
+            self._stage.refuse(_READS_OTHERWISE.format(why=" while standard_conforming_strings is off"))

@@ -13,6 +13,9 @@ def _begins_with(words: str, *, also: str) -> re.Pattern[str]:
 
 _RETURNS_ROWS = _begins_with("SELECT|WITH|VALUES|TABLE|SHOW|EXPLAIN|FETCH|EXECUTE|CALL", also=r"\(")
 _CALLS_A_PROCEDURE = _begins_with("CALL", also=r"\(")
+_LEAVES_TABLES = _begins_with(
+    "SELECT|WITH|VALUES|TABLE|SHOW|FETCH|INSERT|UPDATE|DELETE|MERGE|SAVEPOINT|RELEASE", also=r"\("
+)
 _ENDS_A_TRANSACTION = _begins_with("ROLLBACK|COMMIT|ABORT|END|PREPARE", also=";")
 
 
@@ -41,6 +44,11 @@ def calls_a_procedure(operation: str) -> bool:
 def ends_a_transaction(operation: str) -> bool:
     """Whether it begins with what PostgreSQL takes even in a transaction that has failed, and nothing else."""
     return _ENDS_A_TRANSACTION.match(operation) is not None
+
+
+def leaves_tables_as_they_are(operation: str) -> bool:
+    """Whether it surely changes rows at most, and no table: a string of one such statement."""
+    return ";" not in operation.rstrip().rstrip(";") and _LEAVES_TABLES.match(operation) is not None
 
 
 def rowcount(status: str) -> int:

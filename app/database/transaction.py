@@ -1,12 +1,11 @@
-"""An open transaction of a revision, as SQLAlchemy's connection keeps it: begun, and ended with the fence around it."""
-
-from typing import Any
+"""An open transaction of a revision: begun, and ended with the fence around it."""
 
 from app.database import entry, footprint
 from app.database.entry import Entry
 from app.database.fence import CONFIRMED, Fence, Move
 from app.database.literals import literal
 from app.database.prepared import Prepared
+from app.database.wire import Wire
 
 _TYPES = (*entry.TYPES, "integer", "unknown", "unknown")
 """Of a version PostgreSQL finds out itself what it is: whoever made the table may have made it of another type."""
@@ -17,20 +16,17 @@ class Transaction:
     """An open transaction.
 
     Args:
-        opened: asyncpg's connection, as SQLAlchemy has it.
+        wire: The connection.
         fence: Stands around it.
         prepared: What the session keeps ready.
         is_watched: Whether its BEGIN was for telling what it locks.
     """
 
-    def __init__(self, opened: Any, fence: Fence, prepared: Prepared, *, is_watched: bool) -> None:  # noqa: ANN401 – as above
-        self._connection = opened
+    def __init__(self, wire: Wire, fence: Fence, prepared: Prepared, *, is_watched: bool) -> None:
+        self._wire = wire
         self._fence = fence
         self._prepared = prepared
         self.is_watched = is_watched
-
-    async def start(self) -> None:
-        """Nothing is left to do: the connection began the transaction."""
 
     async def commit(self) -> None:
         """COMMIT, with the footprint, the step's entry, the version and the check before it.
@@ -46,15 +42,17 @@ class Transaction:
         if not before:
             before, tells = self._in_full(entries, move), 0
         # Marked, for pg_stat_activity, which shows the first kilobyte of a message.
-        sql = "; ".join([*before, "COMMIT"])
+        first, *others = [*before, "COMMIT"]
         try:
-            told = await fence.send(self._connection, f"/* COMMIT */ {sql}")
+            told = await fence.send(
+                self._wire, [f"/* COMMIT */ {first}", *others], wanted=(tells,) if self.is_watched else ()
+            )
         except BaseException:
             self._prepared.forget()
-            await rollback(self._connection, fence)
+            await rollback(self._wire, fence)
             raise
         if self.is_watched:
-            ((locks, rewrote, *_),) = told[tells].rows
+            ((locks, rewrote, *_),) = told[0].rows
             fence.footprint.commits(locks, rewrote, is_whole=bool(entries))
         fence.commits += 1
         fence.pid = None
@@ -89,12 +87,10 @@ class Transaction:
     async def rollback(self) -> None:
         """ROLLBACK; what was waiting for the COMMIT goes with it."""
         self._fence.at_commit, self._fence.move, self._fence.pid = [], None, None
-        with self._fence.asking():
-            await self._connection.execute("ROLLBACK")
+        await self._fence.send(self._wire, ["ROLLBACK"], wanted=())
 
 
-async def rollback(opened: Any, fence: Fence) -> None:  # noqa: ANN401 – asyncpg's connection, as SQLAlchemy has it
+async def rollback(wire: Wire, fence: Fence) -> None:
     """End the transaction, if one is open."""
-    if not opened.is_closed() and opened.is_in_transaction():
-        with fence.asking():
-            await opened.execute("ROLLBACK")
+    if not wire.is_closed and wire.is_in_transaction:
+        await fence.send(wire, ["ROLLBACK"], wanted=())

@@ -49,6 +49,9 @@ class Database:
     """Where the connection string came from."""
     pooled: Pooled | None = None
     """What the connection string itself tells of a pooler in transaction mode."""
+    ssl_mode: SslMode = "prefer"
+    """What `ssl` was made of, for libpq: libpq's `sslmode`, and where its root certificates are."""
+    root_cert: str | None = field(default=None, repr=False)
 
     @property
     def places(self) -> tuple[tuple[str | None, int | None], ...]:
@@ -98,15 +101,19 @@ def database(settings: Settings) -> Database:
 
     # What stands in the query wins, as in libpq: Cloud SQL has `user:password@localhost/shop?host=/cloudsql/…`.
     query = url.query
+    root_cert = settings.ssl_root_cert or query.get("sslrootcert")
     written_host, written_port = several or (url.host, url.port)
     host, port = _hosts(query.get("host") or unquote(written_host or ""), query.get("port") or written_port)
+    mode = _ssl_mode(query.get("sslmode"), root_cert, host)
     return Database(
         host=host,
         port=port,
         user=query.get("user") or url.username or None,
         password=query.get("password") or url.password or None,
         name=query.get("dbname") or url.database or None,
-        ssl=_ssl(query.get("sslmode"), settings.ssl_root_cert or query.get("sslrootcert"), host),
+        ssl=_ssl(mode, root_cert),
+        ssl_mode=mode,
+        root_cert=root_cert,
         connect_timeout_s=_seconds(query.get("connect_timeout"), settings.connect_timeout),
         startup_options=query.get("options"),
         session=_session(query.get("target_session_attrs"), host),
@@ -185,15 +192,17 @@ def _is_local(host: str | tuple[str, ...] | None) -> bool:
     )
 
 
-def _ssl(mode: str | None, root_cert: str | None, host: str | tuple[str, ...] | None) -> "SslMode | ssl.SSLContext":
+def _ssl_mode(mode: str | None, root_cert: str | None, host: str | tuple[str, ...] | None) -> SslMode:
     if mode is not None and mode not in _SSL_MODES:
         raise _unusable(f"its sslmode is none of {', '.join(_SSL_MODES)}")
     default: SslMode = "verify-full" if root_cert == _SYSTEM else "prefer" if _is_local(host) else "require"
     chosen = next((each for each in _SSL_MODES if each == mode), default)
     if root_cert == _SYSTEM and chosen != "verify-full":  # anybody has a certificate that one of these roots signed
         raise _unusable(f"the system's root certificates need sslmode=verify-full, and it has sslmode={chosen}")
-    if chosen == "require" and root_cert:
-        chosen = "verify-ca"  # as libpq does when there is a root certificate
+    return "verify-ca" if chosen == "require" and root_cert else chosen  # as libpq does with a root certificate
+
+
+def _ssl(chosen: SslMode, root_cert: str | None) -> "SslMode | ssl.SSLContext":
     if chosen not in ("verify-ca", "verify-full"):
         return chosen
     try:
@@ -229,8 +238,8 @@ def _version_of(root_cert: str | None) -> object:
 def _trusting(root_cert: str | None) -> ssl.SSLContext:
     if root_cert is None or root_cert == _SYSTEM:
         context = ssl.create_default_context()
-    elif _PEM in root_cert:  # serverless has no files
-        context = ssl.create_default_context(cadata=_der(root_cert))
+    elif text := pem(root_cert):  # serverless has no files
+        context = ssl.create_default_context(cadata=text)
     else:
         context = ssl.create_default_context(cafile=str(Path(root_cert).expanduser()))
     # Python 3.13 began to refuse roots that lack an extension, as those of several providers do; libpq takes them.
@@ -238,9 +247,17 @@ def _trusting(root_cert: str | None) -> ssl.SSLContext:
     return context
 
 
-def _der(text: str) -> bytes:
-    """Certificates without their line breaks, which a dashboard may have turned into backslashes, or into spaces."""
-    bodies = _CERTIFICATE.findall(text.replace("\\r", "").replace("\\n", ""))
+def pem(root_cert: str) -> str | None:
+    """The certificates of a setting that is PEM text, in good order; None where it is a path.
+
+    A dashboard may have turned their line breaks into backslashes, or into spaces.
+
+    Raises:
+        ValueError: There is no certificate in it.
+    """
+    if _PEM not in root_cert:
+        return None
+    bodies = _CERTIFICATE.findall(root_cert.replace("\\r", "").replace("\\n", ""))
     if not bodies:
         raise ValueError("no certificate in it")
-    return b"".join(base64.b64decode(body) for body in bodies)
+    return "".join(ssl.DER_cert_to_PEM_cert(base64.b64decode(body)) for body in bodies)

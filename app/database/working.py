@@ -1,17 +1,25 @@
-"""The engines that revisions run on, whose connections are fenced, and that commands run on which only read."""
+"""The engines that revisions run on, whose connections are fenced, and that commands run on which only read.
 
+This is where the driver is chosen; what stands around it does not know which one it is.
+"""
+
+import asyncio
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 import asyncpg
-from sqlalchemy import Engine, NullPool, create_engine
-from sqlalchemy.dialects import registry
-from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi, PGDialect_asyncpg
+from sqlalchemy import Connection, Engine, NullPool, create_engine
+from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
+from sqlalchemy.util import greenlet_spawn
 
-from app.database import backends, connection, fenced, simple_query
+from app.database import backends, connection
 from app.database.fence import Fence
+from app.database.fenced import Fenced, Modes
+from app.database.opening import Opening
 from app.database.url import Database
+from app.database.wire import Wire
+from app.settings import Driver
 
 _STATEMENTS_KEPT = 10
 """Of those that SQLAlchemy has compiled. Hardly one of a history comes twice, and each is kept with its tables."""
@@ -20,91 +28,72 @@ _OWN_SESSION = "SET client_connection_check_interval = 1000; SET lock_timeout = 
 design and blocks nobody, so a timeout of the role's would only leave it INVALID."""
 
 
-class Dialect(PGDialect_asyncpg):
-    """SQLAlchemy's dialect, for a session that has told when it was opened what the dialect would ask it."""
-
-    supports_statement_cache = True  # SQLAlchemy wants it said by each dialect anew
-    FACTS = (
-        "SELECT current_schema(), current_setting('default_transaction_isolation'), "
-        "current_setting('standard_conforming_strings')"
-    )
-    """Asked in one round trip, where SQLAlchemy's own questions take ten, in a transaction of theirs."""
-
-    def learn(self, opened: connection.Connection, facts: tuple[Any, ...]) -> None:
-        """Take in the answer to FACTS."""
-        version = opened.get_server_version()
-        self._version = (version.major, version.micro)  # as `Session.server_version` has it
-        self._schema, self._isolation_level, self._strings = facts
-
-    def _get_server_version_info(self, connection: object) -> tuple[int, ...]:  # noqa: ARG002 – SQLAlchemy's hook, as the next three
-        return self._version
-
-    def _get_default_schema_name(self, connection: object) -> str:  # noqa: ARG002
-        return cast("str", self._schema)  # None where the search path finds none, as SQLAlchemy's own has it
-
-    def get_default_isolation_level(self, dbapi_conn: object) -> Any:  # noqa: ANN401, ARG002 – SQLAlchemy lists the levels
-        """The session's own, as SQLAlchemy writes it."""
-        return self._isolation_level.upper()
-
-    def _set_backslash_escapes(self, connection: object) -> None:  # noqa: ARG002
-        self._backslash_escapes = self._strings == "off"
-
-
-registry.register("postgresql.fenced", __name__, Dialect.__name__)
-
-
 def engine(
     database: Database,
     fence: Fence,
     *,
     run_id: UUID,
-    on_open: Callable[[connection.Connection], None] = lambda _: None,
-    dbapi: fenced.Dbapi | None = None,
+    driver: Driver = "asyncpg",
+    before_open: Callable[[], None] = lambda: None,
+    on_open: Callable[[Wire], None] = lambda _: None,
+    fencing: Callable[[Wire, Fence, Modes], Fenced] = Fenced,
     session: str = "",
 ) -> Engine:
-    """An engine whose connections are fenced; each is opened when asked for, and closed after use.
-
-    To be used in a greenlet of SQLAlchemy's, which is all that `sqlalchemy.ext.asyncio` would do here; and that brings
-    the ORM, which costs a function 10 MB.
+    """An engine whose connections are fenced; each is opened when asked for, and closed after use. See `use`.
 
     Args:
         database: Where it is.
         fence: Stands around each transaction.
         run_id: The run that the connections are for.
-        on_open: Is handed each connection, for a caller who may have to cut it.
-        dbapi: Makes the connections, where they are to be special.
+        driver: Whose they are.
+        before_open: Is called before one is opened, and may refuse that.
+        on_open: Is handed each of them, for a caller who may have to cut it.
+        fencing: Makes what fences each of them, where that is to be special.
         session: Further statements for each session that is ours alone, each with its semicolon.
     """
-
-    async def connect() -> connection.Connection:
+    opening = Opening(
+        database,
+        fence,
+        fencing,
         # A pooler would leave the run's name on the backend, for strangers to wear.
-        name = backends.working_name(run_id) if fence.session_is_ours else connection.CONTROL
-        opened = await connection.connect(database, application_name=name)
-        on_open(opened)
-        own = _OWN_SESSION + session if fence.session_is_ours else ""
-        with fence.asking():
-            results = await simple_query.send(opened, f"{own}{Dialect.FACTS}")
-        dialect.learn(opened, results[-1].rows[0])
-        return opened
-
-    # Behind a pooler a prepared statement's name may be taken, or its statement gone: use the unnamed one.
-    unnamed = {"prepared_statement_cache_size": 0, "prepared_statement_name_func": str}
-    options = {} if fence.session_is_ours else unnamed
-    module = dbapi or fenced.Dbapi(fence)
-    made = create_engine(
-        "postgresql+fenced://",
-        module=module,
-        creator=lambda: module.connect(async_creator_fn=connect, **options),
-        poolclass=NullPool,
-        pool_reset_on_return=None,  # closing does what is to be done, and nothing on a connection that was cut
-        query_cache_size=_STATEMENTS_KEPT,
+        application_name=backends.working_name(run_id) if fence.session_is_ours else connection.CONTROL,
+        session=_OWN_SESSION + session if fence.session_is_ours else "",
+        before=before_open,
+        after=on_open,
     )
-    dialect = cast("Dialect", made.dialect)
-    return made
+    options = {
+        "poolclass": NullPool,
+        "pool_reset_on_return": None,  # closing does what is to be done, and nothing on a connection that was cut
+        "query_cache_size": _STATEMENTS_KEPT,
+    }
+    if driver == "psycopg2":
+        from app.database import over_psycopg2  # an extra, and not everybody's
+
+        return over_psycopg2.engine(opening, **options)
+    from app.database import over_asyncpg  # not both
+
+    return over_asyncpg.engine(opening, **options)
+
+
+def use(chosen: Engine, work: Callable[[Connection], None]) -> None:
+    """Do some work on a connection of an engine, in this thread, in which no event loop may run.
+
+    A driver that wants a loop gets one for that long, and SQLAlchemy's greenlet, which is all that
+    `sqlalchemy.ext.asyncio` would do here; and that brings the ORM, which costs a function 10 MB.
+    """
+
+    def connects() -> None:
+        with chosen.connect() as opened:
+            work(opened)
+
+    if chosen.dialect.is_async:
+        asyncio.run(greenlet_spawn(connects))
+    else:
+        connects()
 
 
 def plain_engine(database: Database) -> Engine:
-    """An engine for commands that only read: no fence, SQLAlchemy's own cursors. Likewise to be used in a greenlet."""
+    """An engine for commands that only read: no fence, SQLAlchemy's own cursors. To be used in a greenlet."""
 
     async def connect() -> connection.Connection:
         return await connection.connect(database, application_name=connection.CONTROL)

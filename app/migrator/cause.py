@@ -8,21 +8,12 @@ import asyncpg
 from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
 from sqlalchemy.exc import DBAPIError, PendingRollbackError, SQLAlchemyError
 
-from app.database.connection import DRIVER_ERRORS
+from app.database import driver_error
 from app.redaction import redacted
 
 _DATA_EXCEPTION = "22"
 """The class of SQLSTATEs whose messages quote a value."""
 _DRIVERS_VALUE = re.compile(r"(invalid input for query argument \$\d+[^:]*): .*", re.DOTALL)
-
-_CONNECTION_GONE = (
-    asyncpg.PostgresConnectionError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.exceptions.IdleInTransactionSessionTimeoutError,
-    *DRIVER_ERRORS,
-    ConnectionError,
-)
 
 
 def of(error: BaseException) -> BaseException:
@@ -40,12 +31,12 @@ def of(error: BaseException) -> BaseException:
 
 def sqlstate(error: BaseException) -> str | None:
     """PostgreSQL's code for it, if PostgreSQL said it."""
-    return getattr(of(error), "sqlstate", None)
+    return driver_error.sqlstate(of(error))
 
 
 def is_a_lost_connection(error: BaseException) -> bool:
     """Whether the connection ended, rather than the statement failed."""
-    return isinstance(of(error), _CONNECTION_GONE)
+    return driver_error.is_a_lost_connection(of(error))
 
 
 def message(error: BaseException) -> str:
@@ -53,7 +44,7 @@ def message(error: BaseException) -> str:
     cause = of(error)
     if isinstance(cause, SQLAlchemyError):
         text = str(cause.args[0]) if cause.args else ""
-    elif isinstance(cause, asyncpg.PostgresError | asyncpg.InterfaceError):
+    elif isinstance(cause, asyncpg.PostgresError | asyncpg.InterfaceError) or driver_error.is_psycopg2s(cause):
         text = _without_values(cause)
     else:
         text = f"{type(cause).__name__}: {cause}"
@@ -62,8 +53,8 @@ def message(error: BaseException) -> str:
 
 def _without_values(cause: BaseException) -> str:
     """The error's words without the value that it is about: a statement's parameter, or somebody's data."""
-    text = str(cause.args[0])
-    if (getattr(cause, "sqlstate", None) or "").startswith(_DATA_EXCEPTION):
+    text = driver_error.words(cause)
+    if (driver_error.sqlstate(cause) or "").startswith(_DATA_EXCEPTION):
         text = re.sub(r'".*"', '"…"', text, flags=re.DOTALL)
     return _DRIVERS_VALUE.sub(r"\1", text)
 

@@ -1,18 +1,17 @@
 """What a rehearsal does to the database: the work of a run, in one transaction that is rolled back."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from sqlalchemy import Connection as WorkingConnection
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.util import await_only
 
 from app.database import measuring, rehearsing
-from app.database.connection import Connection
 from app.database.footprint import LOOK, NOTE, REWRITTEN
 from app.database.rehearsing import Stage
 from app.database.simple_query import ResultSet
+from app.database.wire import LAST, Wire
 from app.errors import PermissionDenied
 from app.migrator import cause
 from app.migrator.work import Apply, Work
@@ -33,7 +32,7 @@ class RehearsalWork(Work):
         super().__post_init__()
         self.steps: list[RehearsedStep] = []
         self._stage = Stage()
-        self._opened: Connection | None = None
+        self._wire: Wire | None = None
         self._written = ResultSet()
         self._count_written = measuring.written(self.settings.version_table)
 
@@ -47,12 +46,19 @@ class RehearsalWork(Work):
         """Whether the revision that runs may have: it has ended the transaction, and that was seen too late."""
         return self._stage.is_lost
 
-    def _engine(self, on_open: Callable[[Connection], None]) -> Engine:
-        def opens(opened: Connection) -> None:
-            self._opened = opened
-            on_open(opened)
+    def _engine(self, on_open: Callable[[Wire], None]) -> Engine:
+        def opens(wire: Wire) -> None:
+            self._wire = wire
+            on_open(wire)
 
-        return rehearsing.engine(self.database, self._fence, self._stage, run_id=self.run_id, on_open=opens)
+        return rehearsing.engine(
+            self.database,
+            self._fence,
+            self._stage,
+            run_id=self.run_id,
+            driver=self.settings.driver,
+            on_open=opens,
+        )
 
     def _goes_through(self, opened: WorkingConnection, apply: Apply) -> None:
         try:
@@ -88,7 +94,7 @@ class RehearsalWork(Work):
         super().begins(revision)
         # As its own BEGIN would, with the limits, the check, and what is locked already.
         footprint = self._fence.footprint
-        *_, held, self._written = self._ask("; ".join([*self._fence.at_begin(NOTE), LOOK, self._count_written]))
+        held, self._written = self._ask(*self._fence.at_begin(NOTE), LOOK, self._count_written, wanted=(-2, -1))
         footprint.begins(is_noted=True, held=[(oid, mode) for oid, mode in held.rows])
         self.mark()
 
@@ -100,7 +106,7 @@ class RehearsalWork(Work):
             asyncpg.PostgresError: It has left rows that violate a constraint that was deferred.
         """
         self._stage.insist()
-        is_the_same, constraints = self._ask(f"{rehearsing.IS_THE_SAME}; {rehearsing.DEFERRABLE}")
+        is_the_same, constraints = self._ask(rehearsing.IS_THE_SAME, rehearsing.DEFERRABLE, wanted=(0, 1))
         if is_the_same.rows != [(True,)]:
             self._stage.loses_its_transaction()
         ((deferrable, deferred),) = constraints.rows
@@ -110,7 +116,7 @@ class RehearsalWork(Work):
             self._ask(f"SET CONSTRAINTS {deferred} DEFERRED")
         duration_ms = self._elapsed_ms()
         footprint = self._fence.footprint
-        left, written, rewritten = self._ask(f"{footprint.look_back()}; {self._count_written}; {REWRITTEN}")
+        left, written, rewritten = self._ask(footprint.look_back(), self._count_written, REWRITTEN, wanted=(0, 1, 2))
         footprint.commits(*left.rows[0], is_whole=True)
         step = RehearsedStep(
             revision=revision.revision,
@@ -142,7 +148,7 @@ class RehearsalWork(Work):
     def _refuse(self, reason: str) -> NoReturn:
         self._stage.refuse(reason)
 
-    def _ask(self, sql: str) -> list[ResultSet]:
-        """Send statements of our own, in the greenlet that runs the revisions."""
-        assert self._opened is not None  # noqa: S101 – opened before anything begins
-        return await_only(self._fence.send(self._opened, sql))
+    def _ask(self, *sql: str, wanted: Sequence[int] = LAST) -> list[ResultSet]:
+        """Send statements of our own, in the midst of the revisions."""
+        assert self._wire is not None  # noqa: S101 – opened before anything begins
+        return self._wire.waits_for(self._fence.send(self._wire, sql, wanted))

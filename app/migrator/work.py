@@ -1,11 +1,9 @@
-"""What a run does to the database, in a worker thread with an event loop of its own.
+"""What a run does to the database, in a worker thread.
 
 Revisions are other people's code: they hold the CPU, sleep, commit by themselves. The thread keeps them away
 from the server's loop, where /livez and the heartbeat go on.
 """
 
-import asyncio
-import contextlib
 import math
 import random
 import time
@@ -14,18 +12,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from uuid import UUID
 
-import asyncpg
 import sqlalchemy as sa
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.util import greenlet_spawn
 
-from app.database import connection, fence, prepared, working
-from app.database.connection import DRIVER_ERRORS, Connection
+from app.database import fence, prepared, working
 from app.database.fence import Fence
 from app.database.footprint import Footprint
 from app.database.ledger import Ledger
 from app.database.lock import Guard
 from app.database.url import Database
+from app.database.wire import Wire
 from app.errors import MigrationFailed, TimeBudgetExhausted
 from app.migrator import cause
 from app.migrator.deadline import Deadline
@@ -121,35 +116,26 @@ class Work:
         Raises:
             Exception: whatever a revision raises; `ending.problem` says it in our words.
         """
-        asyncio.run(self._do(apply))
 
-    async def _do(self, apply: Apply) -> None:
-        def cut_by(opened: Connection) -> None:
-            self._cut = connection.cutter(opened)
+        def cut_by(wire: Wire) -> None:
+            self._cut = wire.cutter()
             if self._abandoned:
                 self._cut()
 
         engine = self._engine(cut_by)
-        try:
-            while True:
-                try:
-                    return await greenlet_spawn(self._connects, engine, apply)
-                except Exception as error:
-                    if not self._deserves_another_try(error):
-                        raise
-                    self._forgiven = error
-                await self._pause()
-        finally:
-            # The run's end has been decided; a connection that will not close must not change it.
-            with contextlib.suppress(OSError, SQLAlchemyError, asyncpg.PostgresError, *DRIVER_ERRORS):
-                await greenlet_spawn(engine.dispose)
+        while True:
+            try:
+                return working.use(engine, lambda opened: self._goes_through(opened, apply))
+            except Exception as error:
+                if not self._deserves_another_try(error):
+                    raise
+                self._forgiven = error
+            self._pause()
 
-    def _engine(self, on_open: Callable[[Connection], None]) -> sa.Engine:
-        return working.engine(self.database, self._fence, run_id=self.run_id, on_open=on_open)
-
-    def _connects(self, engine: sa.Engine, apply: Apply) -> None:
-        with engine.connect() as opened:
-            self._goes_through(opened, apply)
+    def _engine(self, on_open: Callable[[Wire], None]) -> sa.Engine:
+        return working.engine(
+            self.database, self._fence, run_id=self.run_id, driver=self.settings.driver, on_open=on_open
+        )
 
     def _goes_through(self, opened: sa.Connection, apply: Apply) -> None:
         apply(opened, self)
@@ -255,7 +241,7 @@ class Work:
         self.retries += 1
         return True
 
-    async def _pause(self) -> None:
+    def _pause(self) -> None:
         longest = min(_FIRST_PAUSE_S * 2 ** (self.tries - 1), _LONGEST_PAUSE_S)
         pause_s = longest * random.uniform(0.5, 1)  # noqa: S311 – jitter, not a secret
-        await asyncio.sleep(min(pause_s, self.deadline.left_to_start_s))
+        time.sleep(min(pause_s, self.deadline.left_to_start_s))

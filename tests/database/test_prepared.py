@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from app.database import connection, fence, fenced, lock, tables, url, working
+from app.database import connection, fence, lock, over_asyncpg, tables, url, working
 from app.database.fence import Move
 from app.database.footprint import Footprint
 from app.database.footprint import told as in_short
@@ -68,8 +68,10 @@ async def run(
             around.at_commit.append(entry)
             before = number - 1 if was is None else was
             raw: object = (await opened.get_raw_connection()).dbapi_connection
-            assert isinstance(raw, fenced.Connection)
-            assert raw.lets_it_wait(Move("UPDATE v SET n = $1 WHERE n = $2", f"'it''s {number}'", f"'it''s {before}'"))
+            assert isinstance(raw, over_asyncpg.Connection)
+            assert raw.fenced.lets_it_wait(
+                Move("UPDATE v SET n = $1 WHERE n = $2", f"'it''s {number}'", f"'it''s {before}'")
+            )
             await opened.commit()
 
         async with engine.connect() as opened:

@@ -8,8 +8,8 @@ from typing import Any, NoReturn, Protocol
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext, RevisionStep, StampStep
 from sqlalchemy import Connection, Executable, Update, literal_column
+from sqlalchemy.dialects import postgresql
 
-from app.database import fenced
 from app.database.fence import Move
 from app.errors import InternalError
 from app.migrator.revisions import env_py
@@ -17,8 +17,8 @@ from app.migrator.revisions.env_py import Observer, Onlooker
 from app.migrator.revisions.history import History, revision_of
 from app.report import Direction
 
-_MEANS_SOMETHING = re.compile(r"[:\\]")
-"""What stands in a text for more than itself."""
+_MEANS_SOMETHING = re.compile(r"[:\\%]")
+"""What stands in a text for more than itself; a percent sign, where a driver has its parameters begin so."""
 
 type _Steps = Callable[[tuple[str, ...], MigrationContext], Iterator[RevisionStep] | Iterator[StampStep]]
 
@@ -75,15 +75,17 @@ def _execute_in_short(context: MigrationContext) -> None:
     update = table.update().values(version_num=literal_column("$1")).where(column == literal_column("$2"))
     connection = context.connection
     assert connection is not None  # noqa: S101 – a run has one
-    opened: object = connection.connection.dbapi_connection
-    sql = str(update.compile(dialect=connection.dialect))
+    # One that env.py has opened knows nothing of waiting.
+    of_ours = getattr(connection.connection.dbapi_connection, "fenced", None)
+    dialect = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]  # else each % comes out twice
+    sql = str(update.compile(dialect=dialect))
 
     def execute(construct: Executable | str, *positional: Any, **named: Any) -> Any:  # noqa: ANN401 – as Alembic has it
         if (
             isinstance(construct, Update)
             and construct.table is table
-            and isinstance(opened, fenced.Connection)  # one of env.py's own knows nothing of waiting
-            and opened.lets_it_wait(Move(sql, *_versions(construct)))
+            and of_ours is not None
+            and of_ours.lets_it_wait(Move(sql, *_versions(construct)))
         ):
             return _Moved()
         if isinstance(construct, str) and not (_MEANS_SOMETHING.search(construct) or any(positional) or named):

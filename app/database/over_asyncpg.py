@@ -1,0 +1,341 @@
+"""SQLAlchemy over asyncpg, with two things changed.
+
+Statements without parameters go over the simple query protocol, so that several in one string work and each takes one
+round trip, the BEGIN before the first of them included; the one that moves the version goes with the COMMIT. And every
+transaction is fenced.
+
+SQLAlchemy's asyncpg dialect takes another DBAPI module by `create_engine(module=...)`; the classes below are that
+module's, and change as little of its own as they can.
+"""
+
+import contextlib
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import asyncpg
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.dialects import registry
+from sqlalchemy.dialects.postgresql import asyncpg as dialect
+from sqlalchemy.util import await_only
+
+from app.database import connection, driver_error, footprint, indexes, simple_query, statements
+from app.database.asyncpg_wire import AsyncpgWire
+from app.database.fenced import Fenced
+from app.database.opening import Opening, Told
+from app.database.simple_query import ResultSet
+
+_ROWS_AT_ONCE = 1000
+"""Of a stream, where no number is asked for."""
+
+
+class Dialect(Told, dialect.PGDialect_asyncpg):
+    """SQLAlchemy's dialect, which need not ask."""
+
+    supports_statement_cache = True  # SQLAlchemy wants it said by each dialect anew
+
+
+registry.register("postgresql.fenced_asyncpg", __name__, Dialect.__name__)
+
+
+def engine(opening: Opening, **options: Any) -> Engine:  # noqa: ANN401 – SQLAlchemy's
+    """An engine whose connections are opened so."""
+
+    async def connect() -> connection.Connection:
+        opened = await connection.connect(opening.database, application_name=opening.application_name)
+        opening.after(AsyncpgWire(opened))
+        with opening.fence.asking():
+            results = await simple_query.send(opened, opening.question)
+        version = opened.get_server_version()
+        # As `Session.server_version` has it.
+        made.dialect.learn((version.major, version.micro), results[-1].rows[0])  # type: ignore[attr-defined]  # Dialect
+        return opened
+
+    module = Dbapi(opening)
+    # Behind a pooler a prepared statement's name may be taken, or its statement gone: use the unnamed one.
+    unnamed = {"prepared_statement_cache_size": 0, "prepared_statement_name_func": str}
+    kept = {} if opening.fence.session_is_ours else unnamed
+    made = create_engine(
+        "postgresql+fenced_asyncpg://",
+        module=module,
+        creator=lambda: module.connect(async_creator_fn=connect, **kept),
+        **options,
+    )
+    return made
+
+
+class Dbapi(dialect.AsyncAdapt_asyncpg_dbapi):
+    """asyncpg as SQLAlchemy sees it, making fenced connections."""
+
+    def __init__(self, opening: Opening) -> None:
+        super().__init__(asyncpg)  # type: ignore[no-untyped-call]  # SQLAlchemy's dialects are not typed
+        self.opening = opening
+
+    def connect(self, *_: Any, async_creator_fn: Any, **options: Any) -> "Connection":  # noqa: ANN401 – DBAPI
+        """Open a connection; called in SQLAlchemy's greenlet."""
+        self.opening.before()
+
+        async def create() -> Connection:
+            return Connection(self, await async_creator_fn(), **options)
+
+        return await_only(create())
+
+
+class Connection(dialect.AsyncAdapt_asyncpg_connection):
+    """A DBAPI connection whose transactions are fenced."""
+
+    __slots__ = ("fenced",)
+
+    _connection: Any  # asyncpg's connection; SQLAlchemy's own protocol for it leaves out what is used here
+
+    def __init__(self, dbapi: Dbapi, opened: connection.Connection, **options: Any) -> None:  # noqa: ANN401 – DBAPI
+        self.fenced = dbapi.opening.fencing(AsyncpgWire(opened), dbapi.opening.fence, self)
+        super().__init__(dbapi, opened, **options)  # type: ignore[no-untyped-call]  # as above
+
+    @property
+    def _transaction(self) -> Any:  # noqa: ANN401 – the attribute of SQLAlchemy's, which looks whether it is there
+        return self.fenced.transaction
+
+    @_transaction.setter
+    def _transaction(self, transaction: Any) -> None:  # noqa: ANN401 – as above
+        if transaction is None:
+            self.fenced.ends()
+        else:
+            self.fenced.transaction = transaction
+
+    @property
+    def begin_words(self) -> str:
+        """BEGIN, with the modes of the transaction."""
+        level = "" if self.isolation_level in (None, "autocommit") else self.isolation_level.replace("_", " ").upper()
+        modes = f" ISOLATION LEVEL {level}" if level else ""
+        return "BEGIN" + modes + " READ ONLY" * self.readonly + " DEFERRABLE" * self.deferrable
+
+    async def _start_transaction(self) -> None:
+        """SQLAlchemy's hook before each statement that finds no transaction open."""
+        try:
+            await (self.fenced.stands_alone() if self.autocommit else self.fenced.begin())
+        except Exception as error:  # noqa: BLE001 – SQLAlchemy's own translation follows
+            self._handle_exception(error)
+
+    def commit(self) -> None:
+        """COMMIT, if there is a transaction."""
+        self.fenced.may_end("commit()")
+        super().commit()  # type: ignore[no-untyped-call]  # as above
+
+    def rollback(self) -> None:
+        """ROLLBACK, likewise."""
+        self.fenced.may_end("rollback()")
+        super().rollback()  # type: ignore[no-untyped-call]  # as above
+
+    def set_isolation_level(self, level: str) -> None:
+        """Set it for the transactions that follow."""
+        self.fenced.may_end(f"isolation level {level}")
+        super().set_isolation_level(level)  # type: ignore[no-untyped-call]  # as above
+
+    def close(self) -> None:
+        """Close the connection. SQLAlchemy's own way waits for the server's farewell, which may never come."""
+        if not self._connection.is_closed():
+            self.rollback()
+        await_only(connection.close(self._connection))
+
+
+class Cursor(dialect.AsyncAdapt_asyncpg_cursor):
+    """A cursor that sends statements without parameters over the simple query protocol."""
+
+    __slots__ = ()
+
+    _adapt_connection: Any  # our Connection, behind SQLAlchemy's narrower type
+    _connection: Any
+    _description: Any
+
+    @property
+    def _fenced(self) -> Fenced:
+        fenced: Fenced = self._adapt_connection.fenced
+        return fenced
+
+    async def _prepare_and_execute(self, operation: str, parameters: Sequence[Any] | None) -> None:
+        fenced = self._fenced
+        try:
+            with fenced.failing():
+                await fenced.meets(operation)
+                operation = fenced.mark + operation
+                if parameters or statements.wants_types(operation):
+                    await self._prepares(operation, parameters)
+                else:
+                    await self._sends(operation)
+        except Exception as error:  # noqa: BLE001 – SQLAlchemy's own translation follows
+            self._handle_exception(error)  # type: ignore[no-untyped-call]  # as above
+
+    async def _prepares(self, operation: str, parameters: Sequence[Any] | None) -> None:
+        fenced = self._fenced
+        await fenced.looks_at_its_locks(operation)
+        async with fenced.watching_for_a_commit(), self._alone(operation):
+            await super()._prepare_and_execute(operation, parameters)  # type: ignore[no-untyped-call]  # as above
+
+    async def _sends(self, operation: str) -> None:
+        fenced = self._fenced
+        async with self._adapt_connection._execute_mutex:
+            if fenced.is_outside_of_transactions and (wanted := indexes.build(operation)):
+                await fenced.clear_the_way_for(wanted)
+            begins = False
+            if fenced.transaction is None:
+                if self._adapt_connection.autocommit:
+                    await fenced.stands_alone()
+                elif fenced.may_begin_with_a_statement:
+                    begins = True
+                else:
+                    await fenced.begin(operation)
+            async with fenced.watching_for_a_commit():
+                results = await (self._begins_with(operation) if begins else self._sent(operation))
+        last = results[-1] if results else ResultSet()
+        self._description = [
+            (column.name, column.type_oid, None, None, None, None, None) for column in last.columns
+        ] or None
+        self._rows = deque(last.rows)
+        self._rowcount = statements.rowcount(last.status)
+
+    async def _begins_with(self, operation: str) -> list[ResultSet]:
+        """Begin a fenced transaction in the message of its first statement; the results of that statement.
+
+        Raises:
+            LockLost: The guard is gone.
+        """
+        fenced, fence = self._fenced, self._fenced.fence
+        words, results = fenced.begins(operation), list[ResultSet]()
+        begin = f"/* {statements.beginning(operation)} */ {'; '.join(words)}"  # for pg_stat_activity, which cuts
+        if fence.session_is_ours:
+            fence.pid = fenced.wire.pid  # its answer comes only with the statement's
+        try:
+            with fence.explaining():
+                await simple_query.send(self._connection, f"{begin}; {operation}", results)
+        except Exception as error:
+            fenced.prepared.forget()
+            if results or not driver_error.is_of_the_parser(error):
+                raise
+            # PostgreSQL reads a message as a whole before it runs any of it, so not even the BEGIN was run. The
+            # statement is to fail inside of a transaction, which ends there for whoever goes on regardless.
+            await fenced.begin(operation)
+            return await self._sent(operation)
+        fence.pid = results[len(words) - 1].rows[0][0]
+        return results[len(words) :]
+
+    async def _sent(self, operation: str) -> list[ResultSet]:
+        """The results of a statement without parameters; what its footprint needs goes before it."""
+        fenced, seen = self._fenced, self._fenced.fence.footprint
+        results: list[ResultSet] = []
+        async for part in fenced.parts(operation):
+            note = look = ""
+            if fenced.is_watched and not statements.ends_a_transaction(part):
+                note = seen.note(part)
+                look = footprint.LOOK if seen.wants_a_look(alone=False) else ""
+            at = time.monotonic()
+            before = [each for each in (look, note) if each]
+            told = await simple_query.send(self._connection, "; ".join([*before, part]))
+            if look:
+                seen.sees(told[0].rows, at=at)
+            results += told[len(before) :]
+        return results
+
+    async def _executemany(self, operation: str, seq_of_parameters: Sequence[Any]) -> None:
+        fenced = self._fenced
+        try:
+            with fenced.failing():
+                await fenced.meets(operation)
+                operation = fenced.mark + operation
+                await fenced.looks_at_its_locks(operation)
+                async with fenced.watching_for_a_commit(), self._alone(operation):
+                    await super()._executemany(operation, seq_of_parameters)  # type: ignore[no-untyped-call]  # as above
+        except Exception as error:  # noqa: BLE001 – SQLAlchemy's own translation follows
+            self._handle_exception(error)  # type: ignore[no-untyped-call]  # as above
+
+    def _alone(self, operation: str) -> AbstractAsyncContextManager[None]:
+        # A procedure may commit by itself, which it cannot do inside of a transaction block.
+        if not self._adapt_connection.autocommit or statements.calls_a_procedure(operation):
+            return contextlib.nullcontext()
+        return self._fenced.in_a_transaction_of_its_own(operation)
+
+
+class StreamingCursor(Cursor):
+    """A cursor whose rows come as they are wanted, as long as no statement needs the table for itself.
+
+    SQLAlchemy's own never closes its portal, and PostgreSQL then alters no table that it reads.
+    """
+
+    __slots__ = ()
+
+    server_side = True
+
+    async def _prepares(self, operation: str, parameters: Sequence[Any] | None) -> None:
+        fenced, commits_by_itself = self._fenced, self._adapt_connection.autocommit
+        await fenced.looks_at_its_locks(operation)
+        async with fenced.watching_for_a_commit(), self._alone(operation):
+            if fenced.transaction is None and not commits_by_itself:
+                await fenced.begin(operation)
+            statement = await self._connection.prepare(operation, name="")
+            self._description = [
+                (each.name, each.type.oid, None, None, None, None, None) for each in statement.get_attributes()
+            ] or None
+            if commits_by_itself:  # and with it goes what a portal could live in
+                self._rows.extend(await statement.fetch(*parameters or ()))
+                return
+            self._cursor = await statement.cursor(*parameters or ())
+        fenced.streams.append(self)
+
+    async def finish(self) -> None:
+        """Fetch what is left, and let the server forget the portal."""
+        while self._cursor is not None:
+            await self._fetches(_ROWS_AT_ONCE)
+
+    async def _fetches(self, count: int) -> None:
+        """Fetch so many rows more, or the rest."""
+        if self._cursor is None:
+            return
+        cursor: Any = self._cursor
+        with self._fenced.fence.asking():
+            rows = await cursor.fetch(count)
+        self._rows.extend(rows)
+        if len(rows) < count:
+            await self._leaves()
+
+    async def _leaves(self) -> None:
+        cursor: Any = self._cursor
+        self._cursor = None
+        if self in self._fenced.streams:
+            self._fenced.streams.remove(self)
+            await cursor._close_portal(None)
+
+    def _awaits(self, work: Any) -> None:  # noqa: ANN401 – a coroutine
+        try:
+            await_only(work)
+        except Exception as error:  # noqa: BLE001 – SQLAlchemy's own translation follows
+            self._handle_exception(error)  # type: ignore[no-untyped-call]  # as above
+
+    def fetchone(self) -> Any:  # noqa: ANN401 – DBAPI
+        """The next row, or None."""
+        if not self._rows:
+            self._awaits(self._fetches(_ROWS_AT_ONCE))
+        return super().fetchone()
+
+    def fetchmany(self, size: int | None = None) -> Any:  # noqa: ANN401 – DBAPI
+        """The next rows."""
+        wanted = size or self.arraysize
+        if len(self._rows) < wanted:
+            self._awaits(self._fetches(wanted - len(self._rows)))
+        return super().fetchmany(wanted)
+
+    def fetchall(self) -> Any:  # noqa: ANN401 – DBAPI
+        """The rest."""
+        self._awaits(self.finish())
+        return super().fetchall()
+
+    def close(self) -> None:
+        """Let the server forget the rest."""
+        self._rows.clear()
+        if self._cursor is not None:
+            self._awaits(self._leaves())
+
+
+Connection._cursor_cls = Cursor
+Connection._ss_cursor_cls = StreamingCursor  # type: ignore[assignment]  # which need not be one of SQLAlchemy's own

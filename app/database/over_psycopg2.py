@@ -1,0 +1,453 @@
+"""SQLAlchemy over psycopg2, with every transaction fenced.
+
+psycopg2 puts parameters into the text of a statement, which most histories were written for, and sends it over the
+simple query protocol. What it hands out are its own connection and cursors, as revisions expect that reach for them.
+
+Towards libpq the connection is in autocommit mode, and the BEGIN is ours: it goes in the message of the first
+statement. Only named cursors and large objects want psycopg2 to believe in a transaction; then it does until that ends.
+
+Source: psycopg2's documentation, "The connection class", "The cursor class" (sync mode, in which a message of several
+statements leaves the result of the last one).
+"""
+
+import asyncio
+import contextlib
+import functools
+import json
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any, Self
+
+import psycopg2
+from psycopg2 import extensions
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.dialects import registry
+from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
+
+from app.database import connection, driver_error, indexes, libpq, statements
+from app.database.fenced import Fenced
+from app.database.opening import Opening, Told
+from app.database.psycopg2_wire import Psycopg2Wire
+from app.database.url import Database
+from app.errors import DatabaseUnavailable
+from app.redaction import redacted
+
+_Native = extensions.connection
+_LEVELS = {
+    extensions.ISOLATION_LEVEL_READ_COMMITTED: "READ COMMITTED",
+    extensions.ISOLATION_LEVEL_REPEATABLE_READ: "REPEATABLE READ",
+    extensions.ISOLATION_LEVEL_SERIALIZABLE: "SERIALIZABLE",
+    extensions.ISOLATION_LEVEL_READ_UNCOMMITTED: "READ UNCOMMITTED",
+}
+
+
+class Dialect(Told, PGDialect_psycopg2):
+    """SQLAlchemy's dialect, which need not ask."""
+
+    supports_statement_cache = True  # SQLAlchemy wants it said by each dialect anew
+
+    def _hstore_oids(self, dbapi_connection: object) -> tuple[int, int] | None:  # noqa: ARG002 – SQLAlchemy's hook
+        return tuple(json.loads(self.hstore)) if self.hstore else None
+
+
+registry.register("postgresql.fenced_psycopg2", __name__, Dialect.__name__)
+
+
+def engine(opening: Opening, **options: Any) -> Engine:  # noqa: ANN401 – SQLAlchemy's
+    """An engine whose connections are opened so."""
+
+    def connect() -> Connection:
+        opening.before()
+        opened = _connected(opening)
+        wire = opened.fenced.wire
+        opening.after(wire)
+        with opening.fence.asking():
+            (told,) = wire.waits_for(wire.send([opening.question]))
+        version = opened.server_version
+        made.dialect.learn((version // 10_000, version % 10_000), told.rows[0])  # type: ignore[attr-defined]  # Dialect
+        return opened
+
+    made = create_engine("postgresql+fenced_psycopg2://", module=psycopg2, creator=connect, **options)
+    return made
+
+
+def _connected(opening: Opening) -> "Connection":
+    """Open a connection.
+
+    Raises:
+        DatabaseUnavailable: or one of its children.
+    """
+    arguments = libpq.arguments(opening.database, application_name=opening.application_name)
+    try:
+        opened: Connection = psycopg2.connect(connection_factory=Connection, **arguments)
+    except psycopg2.OperationalError:
+        # libpq tells it in words alone. asyncpg knows what passes, is patient then, and says what to check.
+        asyncio.run(_see_that_it_is_there(opening.database, opening.application_name))
+        try:
+            opened = psycopg2.connect(connection_factory=Connection, **arguments)
+        except psycopg2.OperationalError as error:
+            words = redacted(driver_error.words(error).strip().partition("\n")[0])
+            raise DatabaseUnavailable(f"psycopg2 could not connect, which asyncpg could: {words}.") from None
+    opened.fence_with(opening)
+    return opened
+
+
+async def _see_that_it_is_there(database: Database, application_name: str) -> None:
+    await connection.close(await connection.connect(database, application_name=application_name))
+
+
+class Connection(extensions.connection):
+    """A connection of psycopg2's whose transactions are fenced, from `fence_with` on."""
+
+    fenced: Fenced
+
+    def fence_with(self, opening: Opening) -> None:
+        """Fence it. It was opened by psycopg2, which hands a factory nothing but the connection string."""
+        self._autocommit = False
+        self._level: str | None = None
+        self._readonly: bool | None = None
+        self._deferrable: bool | None = None
+        self._believes(in_transactions=False)
+        self._wire = Psycopg2Wire(self, opening.database)
+        self.fenced = opening.fencing(self._wire, opening.fence, self)
+
+    # The modes of its transactions, which psycopg2 would put into a BEGIN of its own
+
+    @property
+    def autocommit(self) -> bool:
+        """Whether each statement commits by itself."""
+        return self._autocommit
+
+    @autocommit.setter
+    def autocommit(self, value: bool) -> None:
+        self.set_session(autocommit=value)
+
+    @property
+    def isolation_level(self) -> int | None:
+        """One of psycopg2's constants; None for the server's default."""
+        return next((number for number, name in _LEVELS.items() if name == self._level), None)
+
+    @isolation_level.setter
+    def isolation_level(self, value: int | str | bytes | None) -> None:
+        self.set_session(isolation_level="DEFAULT" if value is None else value)
+
+    @property
+    def readonly(self) -> bool | None:
+        """Whether transactions are READ ONLY; None for the server's default."""
+        return self._readonly
+
+    @readonly.setter
+    def readonly(self, value: Any) -> None:  # noqa: ANN401 – psycopg2's
+        self.set_session(readonly="DEFAULT" if value is None else value)
+
+    @property
+    def deferrable(self) -> bool | None:
+        """Whether transactions are DEFERRABLE; None for the server's default."""
+        return self._deferrable
+
+    @deferrable.setter
+    def deferrable(self, value: Any) -> None:  # noqa: ANN401 – psycopg2's
+        self.set_session(deferrable="DEFAULT" if value is None else value)
+
+    def set_session(
+        self,
+        isolation_level: int | str | bytes | None = None,
+        readonly: bool | str | bytes | None = None,  # noqa: FBT001 – psycopg2's signature, as all here
+        deferrable: bool | str | bytes | None = None,  # noqa: FBT001 – as above
+        autocommit: bool | None = None,  # noqa: FBT001 – as above
+    ) -> None:
+        """Set the modes of the transactions that follow.
+
+        Raises:
+            psycopg2.ProgrammingError: A transaction is open.
+        """
+        if self.fenced.transaction is not None:
+            raise psycopg2.ProgrammingError("set_session cannot be used inside a transaction")
+        if isolation_level is not None:
+            self._level = _level(isolation_level)
+        if readonly is not None:
+            self._readonly = None if _text(readonly) == "DEFAULT" else bool(readonly)
+        if deferrable is not None:
+            self._deferrable = None if _text(deferrable) == "DEFAULT" else bool(deferrable)
+        if autocommit is not None:
+            self._autocommit = bool(autocommit)
+
+    def set_isolation_level(self, level: int | None) -> None:
+        """Set it for the transactions that follow; one that is open is rolled back, as psycopg2 does."""
+        self.fenced.may_end(f"isolation level {level}")
+        self.rollback()
+        self._autocommit = level == extensions.ISOLATION_LEVEL_AUTOCOMMIT
+        self._level = None if level is None else _LEVELS.get(level)
+
+    @property
+    def begin_words(self) -> str:
+        """BEGIN, with the modes of the transaction."""
+        modes = [f"ISOLATION LEVEL {self._level}"] if self._level else []
+        if self._readonly is not None:
+            modes.append("READ ONLY" if self._readonly else "READ WRITE")
+        if self._deferrable is not None:
+            modes.append("DEFERRABLE" if self._deferrable else "NOT DEFERRABLE")
+        return " ".join(["BEGIN", *modes])
+
+    # Its transactions
+
+    def commit(self) -> None:
+        """COMMIT, if there is a transaction."""
+        self.fenced.may_end("commit()")
+        if self.fenced.transaction is not None:
+            self._ends(self.fenced.transaction.commit)
+
+    def rollback(self) -> None:
+        """ROLLBACK, likewise."""
+        self.fenced.may_end("rollback()")
+        if self.fenced.transaction is not None:
+            self._ends(self.fenced.transaction.rollback)
+
+    def close(self) -> None:
+        """Close it; PostgreSQL rolls back what is open."""
+        self.fenced.ends()
+        self._wire.close()
+        super().close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, value: object, traceback: object) -> None:
+        if kind is None:
+            self.commit()
+        else:
+            self.rollback()
+
+    def _ends(self, work: Callable[[], Any]) -> None:
+        try:
+            self.fenced.wire.waits_for(work())
+        finally:
+            self.fenced.ends()
+            if not self.closed and self.status != extensions.STATUS_READY:
+                super().rollback()
+                self._believes(in_transactions=False)
+
+    def believes_in_its_transaction(self) -> None:
+        """Have psycopg2 itself know of the transaction: it warns of a second BEGIN, which changes nothing."""
+        if self.fenced.transaction is not None and self.status == extensions.STATUS_READY:
+            self._believes(in_transactions=True)
+
+    def _believes(self, *, in_transactions: bool) -> None:
+        _Native.autocommit.__set__(self, not in_transactions)  # type: ignore[attr-defined]  # a descriptor, which the stubs have as a bool
+
+    # What speaks over it
+
+    def cursor(
+        self,
+        name: str | bytes | None = None,
+        cursor_factory: Any = None,  # noqa: ANN401 – as above
+        withhold: bool = False,  # noqa: FBT001, FBT002 – as above
+        scrollable: bool | None = None,  # noqa: FBT001 – as above
+    ) -> Any:  # noqa: ANN401 – of whichever class is asked for
+        """A fenced cursor, of the class that is asked for."""
+        own: Any = self.cursor_factory
+        kind = _fenced(cursor_factory or own or extensions.cursor, is_named=name is not None)
+        return super().cursor(name, cursor_factory=kind, withhold=withhold, scrollable=scrollable)
+
+    def lobject(self, *arguments: Any, **named: Any) -> Any:  # noqa: ANN401 – psycopg2's
+        """A large object, which lives in a transaction."""
+        with self.lets_through("SELECT lo"):
+            self.believes_in_its_transaction()
+            return super().lobject(*arguments, **named)
+
+    @contextlib.contextmanager
+    def lets_through(self, operation: str) -> Iterator[None]:
+        """Around what psycopg2 sends by itself: in a transaction that was begun, or after a look in autocommit mode."""
+        wire, fenced = self.fenced.wire, self.fenced
+        with fenced.failing(), contextlib.ExitStack() as stack:
+            wire.waits_for(fenced.meets(operation))
+            if fenced.transaction is None:
+                wire.waits_for(fenced.stands_alone() if self.autocommit else fenced.begin(operation))
+            else:
+                wire.waits_for(fenced.looks_at_its_locks(operation))
+            watching = fenced.watching_for_a_commit()
+            wire.waits_for(watching.__aenter__())
+            stack.push(lambda *raised: wire.waits_for(watching.__aexit__(*raised)))
+            yield
+
+
+def _level(value: int | str | bytes) -> str | None:
+    if isinstance(value, int):
+        return _LEVELS.get(value)
+    text = _text(value)
+    return None if text == "DEFAULT" else text
+
+
+def _text(value: object) -> str:
+    return (value.decode() if isinstance(value, bytes) else str(value)).upper()
+
+
+class Cursor(extensions.cursor):
+    """A cursor whose statements are fenced."""
+
+    connection: Connection
+
+    def execute(self, query: Any, vars: Any = None) -> None:  # noqa: A002, ANN401 – psycopg2's names
+        """Send a statement, whose parameters psycopg2 puts into its text."""
+        fenced = self.connection.fenced
+        sql = self.mogrify(query, vars)
+        with fenced.failing():
+            fenced.wire.waits_for(self._meets(sql, self._read(sql)))
+
+    async def _meets(self, sql: bytes, operation: str) -> None:
+        fenced, commits_by_itself = self.connection.fenced, self.connection.autocommit
+        await fenced.meets(operation)
+        mark = fenced.mark
+        if mark and (wanted := indexes.build(operation)):
+            await fenced.clear_the_way_for(wanted)
+        if fenced.transaction is not None:
+            await fenced.looks_at_its_locks(operation)
+        elif commits_by_itself:
+            await fenced.stands_alone()
+        async with fenced.watching_for_a_commit():
+            if fenced.transaction is None and not commits_by_itself:
+                await self._begins_with(sql, operation)
+            else:
+                await self._sends(sql, operation, before=mark)
+
+    async def _begins_with(self, sql: bytes, operation: str) -> None:
+        """Begin a fenced transaction, in the message of its first statement if that can be.
+
+        Raises:
+            LockLost: The guard is gone.
+        """
+        fenced, fence = self.connection.fenced, self.connection.fenced.fence
+        # Behind a pooler only an answer tells the pid, and of a message psycopg2 tells the last one.
+        if fenced.may_begin_with_a_statement and fence.session_is_ours:
+            words = fenced.begins(operation)
+            fence.pid = fenced.wire.pid
+            begin = f"/* {statements.beginning(operation)} */ {'; '.join(words)}; "  # for pg_stat_activity, which cuts
+            try:
+                with fence.explaining():
+                    await self._sends(sql, operation, before=begin)
+            except Exception as error:
+                fenced.prepared.forget()
+                if fenced.wire.is_in_transaction or not driver_error.is_of_the_parser(error):
+                    raise
+                # As PostgreSQL reads a message as a whole before it runs any of it, not even the BEGIN was run. The
+                # statement is to fail inside of a transaction, which ends there for whoever goes on regardless.
+            else:
+                return
+        await fenced.begin(operation)
+        await self._sends(sql, operation)
+
+    async def _sends(self, sql: bytes, operation: str, *, before: str = "") -> None:
+        fenced = self.connection.fenced
+        async for part in fenced.parts(operation):
+            if fenced.is_watched and not statements.ends_a_transaction(part):
+                note = fenced.fence.footprint.note(part)
+                before += f"{note}; " if note else ""
+            # What is sent whole is sent as psycopg2 wrote it: to read it may have lost something.
+            super().execute(self._written(before) + (sql if part is operation else self._written(part)))
+            before = ""
+
+    def executemany(self, query: Any, vars_list: Any) -> None:  # noqa: ANN401 – psycopg2's
+        """Send a statement once for each set of parameters."""
+        with self.connection.lets_through(self._read(self.mogrify(query))):
+            super().executemany(query, vars_list)
+
+    def callproc(self, procname: Any, parameters: Any = None) -> Any:  # noqa: ANN401 – psycopg2's
+        """Call a function."""
+        with self.connection.lets_through(f"SELECT {procname}"):
+            return super().callproc(procname, parameters)
+
+    def copy_expert(self, sql: Any, file: Any, size: int = 8192) -> None:  # noqa: ANN401 – psycopg2's
+        """COPY from or to a file."""
+        with self.connection.lets_through("COPY"):
+            super().copy_expert(sql, file, size)
+
+    def copy_from(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 – psycopg2's
+        """COPY from a file."""
+        with self.connection.lets_through("COPY"):
+            super().copy_from(*arguments, **named)
+
+    def copy_to(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 – psycopg2's
+        """COPY to a file."""
+        with self.connection.lets_through("COPY"):
+            super().copy_to(*arguments, **named)
+
+    def _read(self, sql: bytes) -> str:
+        return sql.decode(self._encoding, "replace")
+
+    def _written(self, text: str) -> bytes:
+        return text.encode(self._encoding, "replace")
+
+    @property
+    def _encoding(self) -> str:
+        return extensions.encodings[self.connection.encoding]
+
+
+class StreamingCursor(Cursor):
+    """A named cursor, whose rows come as they are wanted, as long as no statement needs the table for itself."""
+
+    _kept: deque[Any] | None = None
+    """The rows that were left when one did."""
+
+    def execute(self, query: Any, vars: Any = None) -> None:  # noqa: A002, ANN401 – psycopg2's names
+        """Declare the cursor."""
+        connection = self.connection
+        with connection.lets_through(self._read(self.mogrify(query, vars))):
+            connection.believes_in_its_transaction()
+            super(Cursor, self).execute(query, vars)
+        connection.fenced.streams.append(self)
+
+    async def finish(self) -> None:
+        """Fetch what is left, and let the server forget the cursor."""
+        with self.connection.fenced.fence.asking():
+            self._kept = deque(super().__iter__())
+            super().close()
+
+    def close(self) -> None:
+        """Let the server forget the rest."""
+        streams = self.connection.fenced.streams
+        if self in streams:
+            streams.remove(self)
+        super().close()
+
+    def __iter__(self) -> "StreamingCursor":
+        return self
+
+    def __next__(self) -> Any:  # noqa: ANN401 – a row, of the class that is asked for
+        if self._kept is None:
+            with self.connection.fenced.fence.asking():
+                return super().__next__()
+        if not self._kept:
+            raise StopIteration
+        return self._kept.popleft()
+
+    def fetchone(self) -> Any:  # noqa: ANN401 – as above
+        """The next row, or None."""
+        if self._kept is None:
+            with self.connection.fenced.fence.asking():
+                return super().fetchone()
+        return self._kept.popleft() if self._kept else None
+
+    def fetchmany(self, size: int | None = None) -> list[Any]:
+        """The next rows."""
+        wanted = size or self.arraysize
+        if self._kept is None:
+            with self.connection.fenced.fence.asking():
+                return super().fetchmany(wanted)
+        return [self._kept.popleft() for _ in range(min(wanted, len(self._kept)))]
+
+    def fetchall(self) -> list[Any]:
+        """The rest."""
+        if self._kept is None:
+            with self.connection.fenced.fence.asking():
+                return super().fetchall()
+        rows, self._kept = list(self._kept), deque()
+        return rows
+
+
+@functools.cache
+def _fenced(factory: type[extensions.cursor], *, is_named: bool) -> type[extensions.cursor]:
+    """A class of cursors, such as one of psycopg2.extras, whose statements are fenced."""
+    ours = StreamingCursor if is_named else Cursor
+    if issubclass(factory, ours) or factory is extensions.cursor:
+        return factory if issubclass(factory, ours) else ours
+    return type(f"Fenced{factory.__name__}", (ours, factory), {})
