@@ -1,8 +1,8 @@
 """What is fenced of a connection, whichever driver it belongs to: its transactions, and what is sent outside of them.
 
-Each driver's DBAPI connection (`over_asyncpg`, `over_psycopg2`) has one of these, tells it of what is about to happen,
-and leaves to it what goes over the wire besides. Every transaction is fenced (see fence.py), so that a run that has
-lost its guard cannot commit.
+The DBAPI connection of each driver has one of these (see drivers/), tells it of what is about to happen, and leaves to
+it what goes over the wire besides. Every transaction is fenced (see fence.py), so that a run that has lost its guard
+cannot commit.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ class Stream(Protocol):
     """Rows that the server hands out as they are wanted."""
 
     async def finish(self) -> None:
-        """Fetch what is left, and let the server forget them."""
+        """Fetch what is left, let the server forget them, and be one of `Fenced.streams` no more."""
 
 
 class Fenced:
@@ -69,8 +69,7 @@ class Fenced:
             await self.fence.send(self.wire, [move.confirmed])
         if self.streams and not statements.leaves_tables_as_they_are(operation):
             # PostgreSQL alters no table that a query still reads in the same session.
-            open_ones, self.streams = self.streams, []
-            for stream in open_ones:
+            for stream in list(self.streams):
                 await stream.finish()
 
     @property

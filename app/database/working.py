@@ -14,9 +14,9 @@ from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
 from sqlalchemy.util import greenlet_spawn
 
 from app.database import backends, connection
+from app.database.drivers.opening import Opening
 from app.database.fence import Fence
 from app.database.fenced import Fenced, Modes
-from app.database.opening import Opening
 from app.database.url import Database
 from app.database.wire import Wire
 from app.settings import Driver
@@ -67,12 +67,12 @@ def engine(
         "query_cache_size": _STATEMENTS_KEPT,
     }
     if driver == "psycopg2":
-        from app.database import over_psycopg2  # an extra, and not everybody's
+        from app.database.drivers import psycopg2_connection  # an extra, and not everybody's
 
-        return over_psycopg2.engine(opening, **options)
-    from app.database import over_asyncpg  # not both
+        return psycopg2_connection.engine(opening, **options)
+    from app.database.drivers import asyncpg_connection  # not both
 
-    return over_asyncpg.engine(opening, **options)
+    return asyncpg_connection.engine(opening, **options)
 
 
 def use(chosen: Engine, work: Callable[[Connection], None]) -> None:

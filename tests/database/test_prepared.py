@@ -7,7 +7,8 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from app.database import connection, fence, lock, over_asyncpg, tables, url, working
+from app.database import connection, fence, lock, tables, url, working
+from app.database.drivers import asyncpg_connection
 from app.database.fence import Move
 from app.database.footprint import Footprint
 from app.database.footprint import told as in_short
@@ -68,7 +69,7 @@ async def run(
             around.at_commit.append(entry)
             before = number - 1 if was is None else was
             raw: object = (await opened.get_raw_connection()).dbapi_connection
-            assert isinstance(raw, over_asyncpg.Connection)
+            assert isinstance(raw, asyncpg_connection.Connection)
             assert raw.fenced.lets_it_wait(
                 Move("UPDATE v SET n = $1 WHERE n = $2", f"'it''s {number}'", f"'it''s {before}'")
             )

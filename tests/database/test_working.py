@@ -12,7 +12,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from app.database import connection, fence, lock, over_asyncpg, url, working
+from app.database import connection, fence, lock, url, working
+from app.database.drivers import asyncpg_connection
 from app.database.fence import Move
 from app.database.ledger import new_run_id
 from app.errors import MigrationFailed
@@ -292,7 +293,7 @@ async def test_a_statement_that_moves_the_version_goes_with_the_commit_and_ahead
 
     def moves(connection: sa.Connection) -> bool:
         opened: object = connection.connection.dbapi_connection
-        assert isinstance(opened, over_asyncpg.Connection)
+        assert isinstance(opened, asyncpg_connection.Connection)
         return opened.fenced.lets_it_wait(move)
 
     async with opened() as conn:

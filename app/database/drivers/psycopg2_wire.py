@@ -11,7 +11,7 @@ import asyncpg
 from psycopg2 import extensions
 
 from app.database import connection
-from app.database.asyncpg_wire import AsyncpgWire
+from app.database.drivers.asyncpg_wire import AsyncpgWire
 from app.database.simple_query import ResultSet
 from app.database.url import Database
 from app.database.wire import LAST, Wire

@@ -1,0 +1,1 @@
+"""SQLAlchemy over each driver, with every transaction fenced: its connection, its cursors, the wire beneath them."""

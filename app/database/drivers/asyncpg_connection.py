@@ -1,0 +1,132 @@
+"""SQLAlchemy over asyncpg, with every transaction fenced.
+
+SQLAlchemy's asyncpg dialect takes another DBAPI module by `create_engine(module=...)`; the classes below are that
+module's, and change as little of its own as they can.
+"""
+
+from typing import Any
+
+import asyncpg
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.dialects import registry
+from sqlalchemy.dialects.postgresql import asyncpg as dialect
+from sqlalchemy.util import await_only
+
+from app.database import connection, simple_query
+from app.database.drivers import asyncpg_cursor
+from app.database.drivers.asyncpg_wire import AsyncpgWire
+from app.database.drivers.opening import Opening, Told
+
+
+class Dialect(Told, dialect.PGDialect_asyncpg):
+    """SQLAlchemy's dialect, which need not ask."""
+
+    supports_statement_cache = True  # SQLAlchemy wants it said by each dialect anew
+
+
+registry.register("postgresql.fenced_asyncpg", __name__, Dialect.__name__)
+
+
+def engine(opening: Opening, **options: Any) -> Engine:  # noqa: ANN401 – SQLAlchemy's
+    """An engine whose connections are opened so."""
+
+    async def connect() -> connection.Connection:
+        opened = await connection.connect(opening.database, application_name=opening.application_name)
+        opening.after(AsyncpgWire(opened))
+        with opening.fence.asking():
+            results = await simple_query.send(opened, opening.question)
+        version = opened.get_server_version()
+        # As `Session.server_version` has it.
+        made.dialect.learn((version.major, version.micro), results[-1].rows[0])  # type: ignore[attr-defined]  # Dialect
+        return opened
+
+    module = Dbapi(opening)
+    # Behind a pooler a prepared statement's name may be taken, or its statement gone: use the unnamed one.
+    unnamed = {"prepared_statement_cache_size": 0, "prepared_statement_name_func": str}
+    kept = {} if opening.fence.session_is_ours else unnamed
+    made = create_engine(
+        "postgresql+fenced_asyncpg://",
+        module=module,
+        creator=lambda: module.connect(async_creator_fn=connect, **kept),
+        **options,
+    )
+    return made
+
+
+class Dbapi(dialect.AsyncAdapt_asyncpg_dbapi):
+    """asyncpg as SQLAlchemy sees it, making fenced connections."""
+
+    def __init__(self, opening: Opening) -> None:
+        super().__init__(asyncpg)  # type: ignore[no-untyped-call]  # SQLAlchemy's dialects are not typed
+        self.opening = opening
+
+    def connect(self, *_: Any, async_creator_fn: Any, **options: Any) -> "Connection":  # noqa: ANN401 – DBAPI
+        """Open a connection; called in SQLAlchemy's greenlet."""
+        self.opening.before()
+
+        async def create() -> Connection:
+            return Connection(self, await async_creator_fn(), **options)
+
+        return await_only(create())
+
+
+class Connection(dialect.AsyncAdapt_asyncpg_connection):
+    """A DBAPI connection whose transactions are fenced."""
+
+    __slots__ = ("fenced",)
+
+    _connection: Any  # asyncpg's connection; SQLAlchemy's own protocol for it leaves out what is used here
+
+    def __init__(self, dbapi: Dbapi, opened: connection.Connection, **options: Any) -> None:  # noqa: ANN401 – DBAPI
+        self.fenced = dbapi.opening.fencing(AsyncpgWire(opened), dbapi.opening.fence, self)
+        super().__init__(dbapi, opened, **options)  # type: ignore[no-untyped-call]  # as above
+
+    @property
+    def _transaction(self) -> Any:  # noqa: ANN401 – the attribute of SQLAlchemy's, which looks whether it is there
+        return self.fenced.transaction
+
+    @_transaction.setter
+    def _transaction(self, transaction: Any) -> None:  # noqa: ANN401 – as above
+        if transaction is None:
+            self.fenced.ends()
+        else:
+            self.fenced.transaction = transaction
+
+    @property
+    def begin_words(self) -> str:
+        """BEGIN, with the modes of the transaction."""
+        level = "" if self.isolation_level in (None, "autocommit") else self.isolation_level.replace("_", " ").upper()
+        modes = f" ISOLATION LEVEL {level}" if level else ""
+        return "BEGIN" + modes + " READ ONLY" * self.readonly + " DEFERRABLE" * self.deferrable
+
+    async def _start_transaction(self) -> None:
+        """SQLAlchemy's hook before each statement that finds no transaction open."""
+        try:
+            await (self.fenced.stands_alone() if self.autocommit else self.fenced.begin())
+        except Exception as error:  # noqa: BLE001 – SQLAlchemy's own translation follows
+            self._handle_exception(error)
+
+    def commit(self) -> None:
+        """COMMIT, if there is a transaction."""
+        self.fenced.may_end("commit()")
+        super().commit()  # type: ignore[no-untyped-call]  # as above
+
+    def rollback(self) -> None:
+        """ROLLBACK, likewise."""
+        self.fenced.may_end("rollback()")
+        super().rollback()  # type: ignore[no-untyped-call]  # as above
+
+    def set_isolation_level(self, level: str) -> None:
+        """Set it for the transactions that follow."""
+        self.fenced.may_end(f"isolation level {level}")
+        super().set_isolation_level(level)  # type: ignore[no-untyped-call]  # as above
+
+    def close(self) -> None:
+        """Close the connection. SQLAlchemy's own way waits for the server's farewell, which may never come."""
+        if not self._connection.is_closed():
+            self.rollback()
+        await_only(connection.close(self._connection))
+
+
+Connection._cursor_cls = asyncpg_cursor.Cursor
+Connection._ss_cursor_cls = asyncpg_cursor.StreamingCursor  # type: ignore[assignment]  # none of SQLAlchemy's own

@@ -1,0 +1,156 @@
+"""What revisions do with the driver itself: each way of theirs is fenced like any other, whatever class it goes by."""
+
+from typing import Any
+
+import pytest
+
+from tests.conftest import MakeSettings, WriteHistory, client_of
+from tests.servers import APPLY, Database
+
+TABLE = "op.execute('CREATE TABLE t (id int, name text)')"
+RAW = "raw = op.get_bind().connection.dbapi_connection\n"
+
+WITH_PSYCOPG2 = {
+    "a cursor, and a percent sign in a parameter": "raw.cursor().execute('INSERT INTO t VALUES (%s, %s)', (1, '50%'))",
+    "parameters by name": "raw.cursor().execute('INSERT INTO t VALUES (%(id)s, %(name)s)', {'id': 1, 'name': 'a'})",
+    "a percent sign without parameters": "raw.cursor().execute(\"INSERT INTO t VALUES (7 % 2, '100%')\")",
+    "a statement in bytes": "raw.cursor().execute(b'INSERT INTO t VALUES (1)')",
+    "executemany": "raw.cursor().executemany('INSERT INTO t VALUES (%s)', [(1,)])",
+    "execute_values": (
+        "from psycopg2.extras import execute_values\n"
+        "execute_values(raw.cursor(), 'INSERT INTO t VALUES %s', [(1, 'a')])"
+    ),
+    "execute_batch": (
+        "from psycopg2.extras import execute_batch\n"
+        "execute_batch(raw.cursor(), 'INSERT INTO t VALUES (%s, %s)', [(1, 'a')])"
+    ),
+    "a cursor of another class": (
+        "from psycopg2.extras import RealDictCursor\ncursor = raw.cursor(cursor_factory=RealDictCursor)\n"
+        "cursor.execute('INSERT INTO t VALUES (1) RETURNING id')\nassert cursor.fetchone()['id'] == 1"
+    ),
+    "a named cursor of another class": (
+        "from psycopg2.extras import DictCursor\ncursor = raw.cursor('mine', cursor_factory=DictCursor)\n"
+        "cursor.execute('SELECT 1 AS id')\n"
+        "for row in cursor:\n    op.execute('INSERT INTO t VALUES (%d)' % row['id'])"
+    ),
+    "a default class of cursors": (
+        "from psycopg2.extras import NamedTupleCursor\nraw.cursor_factory = NamedTupleCursor\n"
+        "cursor = raw.cursor()\ncursor.execute('INSERT INTO t VALUES (1) RETURNING id')\n"
+        "assert cursor.fetchone().id == 1\nraw.cursor_factory = None"
+    ),
+    "composed SQL": (
+        "from psycopg2 import sql\n"
+        "raw.cursor().execute(sql.SQL('INSERT INTO {} VALUES ({})').format(sql.Identifier('t'), sql.Literal(1)))"
+    ),
+    "COPY from a file": ("import io\nraw.cursor().copy_expert('COPY t FROM STDIN', io.StringIO('1\\ta\\n'))"),
+    "copy_from": "import io\nraw.cursor().copy_from(io.StringIO('1\\ta\\n'), 't')",
+    "a function by its name": (
+        "op.execute('CREATE FUNCTION f(n int) RETURNS int LANGUAGE sql AS $$INSERT INTO t VALUES (n); SELECT n$$')\n"
+        "raw.cursor().callproc('f', (1,))"
+    ),
+    "a large object": (
+        "written = raw.lobject(0, 'wb')\nwritten.write(b'x')\nwritten.close()\n"
+        "raw.cursor().execute('INSERT INTO t SELECT 1 WHERE EXISTS (SELECT FROM pg_largeobject_metadata)')"
+    ),
+    "a list for IN": "op.get_bind().execute(sa.text('INSERT INTO t SELECT 1 WHERE 2 IN :some'), {'some': (2, 3)})",
+    "a string for an array": (
+        "op.execute('ALTER TABLE t ADD tags text[], ADD at timestamptz')\n"
+        "op.get_bind().execute(sa.text('INSERT INTO t VALUES (1, NULL, :tags, :at)'), "
+        "{'tags': '{a,b}', 'at': '2020-01-01'})"
+    ),
+    "a parameter of no type": "op.get_bind().execute(sa.text('INSERT INTO t SELECT 1 WHERE :x IS NOT NULL'), {'x': 1})",
+}
+
+
+async def post(settings: Any) -> Any:
+    async with client_of(settings) as client:
+        return await client.post("/migrate", headers=APPLY, json={})
+
+
+@pytest.mark.parametrize("driver", ["psycopg2"], indirect=True)
+@pytest.mark.parametrize("habit", WITH_PSYCOPG2)
+async def test_what_a_revision_does_by_psycopg2_itself_is_applied_with_its_version(
+    habit: str, write_history: WriteHistory, settings: MakeSettings, database: Database
+) -> None:
+    answer = await post(settings(write_history(a1=TABLE, b2=RAW + WITH_PSYCOPG2[habit])))
+    assert answer.status_code == 200, answer.text
+    assert database.value("SELECT array_agg(id) FROM t") == [1]
+    assert database.value("SELECT version_num FROM alembic_version") == "b2"
+
+
+@pytest.mark.parametrize("driver", ["psycopg2"], indirect=True)
+@pytest.mark.parametrize("habit", WITH_PSYCOPG2)
+async def test_what_a_revision_does_by_psycopg2_itself_is_rolled_back_when_it_fails(
+    habit: str, write_history: WriteHistory, settings: MakeSettings, database: Database
+) -> None:
+    body = f"{RAW}{WITH_PSYCOPG2[habit]}\nraise RuntimeError('not so')"
+    problem = (await post(settings(write_history(a1=TABLE, b2=body)))).json()
+    assert (problem["message"], problem["rolled_back"]) == ("RuntimeError: not so", True)
+    assert database.value("SELECT count(*) FROM t") == 0
+
+
+STREAMED = """
+def streamed(sql, **parameters):
+    return op.get_bind().execute(sa.text(sql).execution_options(stream_results=True, max_row_buffer=10), parameters)
+
+rows = streamed('SELECT id FROM t ORDER BY id')
+seen = [rows.fetchone()[0]]
+op.execute('INSERT INTO t VALUES (-1)')
+seen += [row[0] for row in rows.fetchmany(5)]
+op.execute('ALTER TABLE t ADD more int; ALTER TABLE t ADD still_more int')
+seen += [row[0] for row in rows]
+assert seen == list(range(2000)), seen
+streamed('SELECT id FROM t').fetchone()
+assert streamed('SELECT id FROM t WHERE id > :least', least=5).first() is not None
+op.alter_column('t', 'id', type_=sa.BigInteger())
+op.drop_table('t')
+"""
+
+
+async def test_rows_that_are_streamed_are_in_nobodys_way(
+    write_history: WriteHistory, settings: MakeSettings, database: Database
+) -> None:
+    rows = "op.execute('INSERT INTO t SELECT generate_series(0, 1999)')"
+    answer = await post(settings(write_history(a1=TABLE, b2=rows, c3=STREAMED, d4="op.execute('CREATE TABLE d ()')")))
+    assert answer.status_code == 200, answer.text
+    assert database.value("SELECT to_regclass('t')") is None
+
+
+MODES = {
+    "an isolation level of the driver's": (
+        "raw.set_isolation_level(0)\nraw.cursor().execute(\"ALTER TYPE mood ADD VALUE 'new'\")\n"
+        "raw.set_isolation_level(1)\nassert raw.isolation_level == 1\n"
+        "raw.cursor().execute(\"CREATE TABLE m (mood mood DEFAULT 'new')\")"
+    ),
+    "autocommit": (
+        "raw.rollback()\nraw.autocommit = True\nassert raw.autocommit\n"
+        "raw.cursor().execute(\"ALTER TYPE mood ADD VALUE 'new'\")\nraw.autocommit = False\n"
+        "raw.cursor().execute(\"CREATE TABLE m (mood mood DEFAULT 'new')\")"
+    ),
+    "modes of a session": (
+        "import psycopg2\nraw.rollback()\nraw.set_session('serializable', readonly=True, deferrable=True)\n"
+        "cursor = raw.cursor()\ncursor.execute('SHOW transaction_isolation')\nassert cursor.fetchone() == ('serializable',)\n"
+        "cursor.execute('SHOW transaction_read_only')\nassert cursor.fetchone() == ('on',)\n"
+        "try:\n    raw.readonly = False\nexcept psycopg2.ProgrammingError:\n    raw.rollback()\n"
+        "raw.set_session(isolation_level='default', readonly=False, deferrable='default')\n"
+        "assert (raw.isolation_level, raw.readonly, raw.deferrable) == (None, False, None)\n"
+        "with raw.cursor() as cursor:\n    cursor.execute(\"ALTER TYPE mood ADD VALUE 'new'\")\nraw.commit()\n"
+        "raw.cursor().execute(\"CREATE TABLE m (mood mood DEFAULT 'new')\")"
+    ),
+    "a block that commits": (
+        "with raw:\n    raw.cursor().execute(\"ALTER TYPE mood ADD VALUE 'new'\")\n"
+        "raw.cursor().execute(\"CREATE TABLE m (mood mood DEFAULT 'new')\")"
+    ),
+}
+
+
+@pytest.mark.parametrize("driver", ["psycopg2"], indirect=True)
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_revision_may_set_modes_by_psycopg2_itself(
+    mode: str, write_history: WriteHistory, settings: MakeSettings, database: Database
+) -> None:
+    history = write_history(a1="op.execute(\"CREATE TYPE mood AS ENUM ('old')\")", b2=RAW + MODES[mode])
+    answer = await post(settings(history))
+    assert answer.status_code == 200, answer.text
+    assert database.value("SELECT version_num FROM alembic_version") == "b2"
+    assert database.value("SELECT to_regclass('m')::text") == "m"
