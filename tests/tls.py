@@ -63,9 +63,19 @@ class Front:
     encrypted: list[bool] = field(default_factory=list)
 
 
+_FIELDS = b"SFATAL\0VFATAL\0C28000\0Mno pg_hba.conf entry for this host, no encryption\0\0"
+_NO_ENCRYPTION = b"E" + (4 + len(_FIELDS)).to_bytes(4) + _FIELDS
+"""An ErrorResponse (PostgreSQL manual, "Message Formats")."""
+
+
 @asynccontextmanager
 async def front(
-    database: Database, certificates: Certificates | None, *, plain: bool = False, silent: bool = False
+    database: Database,
+    certificates: Certificates | None,
+    *,
+    plain: bool = False,
+    silent: bool = False,
+    says_why: bool = False,
 ) -> AsyncIterator[Front]:
     """A server in front of the database.
 
@@ -74,6 +84,7 @@ async def front(
         certificates: What it speaks TLS with; None for a server that does not.
         plain: Whether it takes connections without TLS.
         silent: Whether it says nothing more once a connection is encrypted.
+        says_why: Whether it answers a connection without TLS that it does not take, as PostgreSQL does.
     """
     opened = Front()
     context = None
@@ -92,6 +103,9 @@ async def front(
                         encrypted = True
                     first = await reader.readexactly(8)
                 if not encrypted and not plain:
+                    if says_why:
+                        writer.write(_NO_ENCRYPTION)
+                        await writer.drain()
                     return
                 if silent:
                     await reader.read()

@@ -129,7 +129,8 @@ MODES = {
     ),
     "modes of a session": (
         "import psycopg2\nraw.rollback()\nraw.set_session('serializable', readonly=True, deferrable=True)\n"
-        "cursor = raw.cursor()\ncursor.execute('SHOW transaction_isolation')\nassert cursor.fetchone() == ('serializable',)\n"
+        "cursor = raw.cursor()\ncursor.execute('SHOW transaction_isolation')\n"
+        "assert cursor.fetchone() == ('serializable',)\n"
         "cursor.execute('SHOW transaction_read_only')\nassert cursor.fetchone() == ('on',)\n"
         "try:\n    raw.readonly = False\nexcept psycopg2.ProgrammingError:\n    raw.rollback()\n"
         "raw.set_session(isolation_level='default', readonly=False, deferrable='default')\n"
