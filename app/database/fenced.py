@@ -129,7 +129,7 @@ class Fenced:
         """
         fence = self.fence
         looked = await fence.send(
-            self.wire, [indexes.before(wanted, fence.builds), *fence.before_a_statement], wanted=(0,)
+            self.wire, [*indexes.before(wanted, fence.builds), *fence.before_a_statement], wanted=(0,)
         )
         for name in indexes.to_drop(looked[0].rows, fence.builds):
             await fence.send(self.wire, [f"{fence.mark}DROP INDEX CONCURRENTLY {name}"], wanted=())
@@ -155,7 +155,9 @@ class Fenced:
     async def looks_at_its_locks(self, operation: str) -> None:
         """Before a statement in whose message there is no room for a look, or none for its result."""
         seen = self.fence.footprint
-        if not self.is_watched or statements.ends_a_transaction(operation) or not seen.wants_a_look(alone=True):
+        if not self.is_watched or statements.ends_a_transaction(operation):
+            return
+        if not seen.wants_a_look(alone=True, always=not self.wire.tells_all):
             return
         note, at = seen.note(operation), time.monotonic()
         looked = await self.fence.send(self.wire, [footprint.LOOK, *filter(None, [note])], wanted=(0,))

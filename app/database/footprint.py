@@ -18,6 +18,9 @@ from app.database.literals import identifier, json_literal, literal
 
 _EVERY_S, _EVERY_S_PER_LOCK = 0.01, 0.0001
 """How much time is to lie between two looks. More where there are many locks, since each look reads all of them."""
+_EVERY_SHARE = 20
+"""And so many times as long as a look by itself took, where each look has to be one: of a driver that tells of a message
+only the last result."""
 _MOST_TABLES = 10_000
 """So many tables are noted at most, in a few dozen milliseconds. Of the rest nothing is told."""
 _MOST_TOLD = 100
@@ -112,6 +115,8 @@ class Footprint:
     """When the locks were seen last, or the transaction began."""
     _since: dict[tuple[int, str], float] = field(default_factory=dict)
     """Since when a lock, by its table's OID and its mode, is held at the most."""
+    _took_s: float = 0.0
+    """How long the last look by itself took."""
     _over: dict[tuple[int, str], float] = field(default_factory=dict)
     """How long one was held that went with a savepoint, in seconds."""
     _held_before: list[tuple[int, str]] = field(default_factory=list)
@@ -142,15 +147,16 @@ class Footprint:
         self._is_noted |= bool(note)
         return note
 
-    def wants_a_look(self, *, alone: bool) -> bool:
+    def wants_a_look(self, *, alone: bool, always: bool = False) -> bool:
         """Whether a look is to go before the statement that is sent now.
 
         Args:
-            alone: It would take a round trip of its own, which is done once in a revision.
+            alone: It would take a round trip of its own, which is done once in a revision,
+            always: or, where each look does, as often as that costs little.
         """
         is_first, self._is_first = self._is_first, False
-        due_s = _EVERY_S + _EVERY_S_PER_LOCK * len(self._since)
-        if is_first or time.monotonic() - self._seen_at < due_s or (alone and self._has_asked):
+        due_s = max(_EVERY_S + _EVERY_S_PER_LOCK * len(self._since), _EVERY_SHARE * self._took_s if always else 0)
+        if is_first or time.monotonic() - self._seen_at < due_s or (alone and self._has_asked and not always):
             return False
         self._has_asked |= alone
         return True
@@ -161,7 +167,7 @@ class Footprint:
             self._over[gone] = max(self._over.get(gone, 0.0), at - self._since.pop(gone))
         for lock in locks:
             self._since.setdefault(lock, self._seen_at)
-        self._seen_at = at
+        self._seen_at, self._took_s = at, time.monotonic() - at
 
     @property
     def is_plain(self) -> bool:

@@ -106,7 +106,7 @@ def build(statement: str) -> Build | None:
     return None
 
 
-def before(wanted: Build, record: Record | None) -> str:
+def before(wanted: Build, record: Record | None) -> list[str]:
     """The statements that find what is left of earlier builds on the table, and put this one on record."""
     select = (
         f"SELECT format('%I.%I', n.nspname, c.relname), {wanted.name_sql or 'NULL'} = c.relname, "
@@ -114,14 +114,15 @@ def before(wanted: Build, record: Record | None) -> str:
         f"{_BROKEN} AND i.indrelid = {wanted.table_sql}"
     )
     if record is None:
-        return select
-    return (
-        f"{select}; INSERT INTO {record.schema}.index_build (run_id, revision, relation, index_name, broken_before) "
+        return [select]
+    return [
+        select,
+        f"INSERT INTO {record.schema}.index_build (run_id, revision, relation, index_name, broken_before) "
         f"SELECT {literal(record.run_id)}, {literal(record.revision)}, {wanted.table_sql}, "
         f"{wanted.name_sql or 'NULL'}, "
         f"ARRAY(SELECT indexrelid FROM pg_index WHERE indrelid = {wanted.table_sql} AND NOT indisvalid) "
-        f"WHERE {wanted.table_sql} IS NOT NULL"
-    )
+        f"WHERE {wanted.table_sql} IS NOT NULL",
+    ]
 
 
 def to_drop(found: list[tuple[str, bool | None, bool]], record: Record | None) -> list[str]:

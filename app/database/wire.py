@@ -11,6 +11,9 @@ LAST = (-1,)
 class Wire(Protocol):
     """A driver's connection, beneath what SQLAlchemy takes for it."""
 
+    tells_all: bool
+    """Whether a message of several statements tells the results of all of them, rather than of the last one."""
+
     @property
     def is_closed(self) -> bool:
         """Whether it is known to have ended."""

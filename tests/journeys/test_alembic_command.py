@@ -204,8 +204,8 @@ def processes() -> Iterator[list["subprocess.Popen[str]"]]:
 def asleep(database: Database) -> bool:
     return bool(
         database.execute(
-            "SELECT pid FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(2)' AND state = 'active' "
-            "AND datname = current_database()"
+            "SELECT pid FROM pg_stat_activity WHERE query LIKE '%SELECT pg_sleep(2)%' AND state = 'active' "
+            "AND datname = current_database() AND pid <> pg_backend_pid()"
         )
     )
 

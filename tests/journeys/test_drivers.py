@@ -155,3 +155,22 @@ async def test_a_revision_may_set_modes_by_psycopg2_itself(
     assert answer.status_code == 200, answer.text
     assert database.value("SELECT version_num FROM alembic_version") == "b2"
     assert database.value("SELECT to_regclass('m')::text") == "m"
+
+
+HSTORE = """
+raw.cursor().execute("INSERT INTO t SELECT 1, %s::hstore -> 'a'", ({'a': 'b'},))
+assert op.get_bind().execute(sa.text("SELECT 'a => b'::hstore, '2020-01-01'::date, 1.5, '{1}'::int[]")).one() == (
+    {'a': 'b'}, __import__('datetime').date(2020, 1, 1), __import__('decimal').Decimal('1.5'), [1])
+"""
+
+
+@pytest.mark.parametrize("driver", ["psycopg2"], indirect=True)
+async def test_values_have_the_types_that_psycopg2_gives_them(
+    write_history: WriteHistory, settings: MakeSettings, database: Database
+) -> None:
+    if not database.value("SELECT count(*) FROM pg_available_extensions WHERE name = 'hstore'"):
+        pytest.skip("this PostgreSQL comes without the extension hstore")
+    database.execute("CREATE EXTENSION hstore")
+    answer = await post(settings(write_history(a1=TABLE, b2=RAW + HSTORE)))
+    assert answer.status_code == 200, answer.text
+    assert database.execute("SELECT id, name FROM t") == [(1, "b")]

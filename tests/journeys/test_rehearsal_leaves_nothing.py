@@ -18,6 +18,16 @@ FAILED = "failed"
 PASSED = "passed"
 
 
+BY_THE_DRIVER = (
+    "driver = op.get_bind().connection.driver_connection\n"
+    "if hasattr(driver, 'pgconn_ptr'):\n"
+    "    from psycopg2 import extensions\n    extensions.cursor(driver).execute('{0}')\n"
+    "else:\n"
+    "    from sqlalchemy.util import await_only\n    await_only(driver.execute('{0}'))\n"
+)
+"""Past SQLAlchemy, and past the cursors that are fenced."""
+
+
 @pytest.mark.parametrize(
     ("body", "ends"),
     [
@@ -43,13 +53,7 @@ PASSED = "passed"
         ("with op.get_context().autocommit_block():\n    op.execute('CREATE TABLE x ()')", STOPPED),
         ("op.get_bind().connection.set_isolation_level('AUTOCOMMIT')\nop.execute('CREATE TABLE x ()')", STOPPED),
         ("op.execute('SET CONSTRAINTS ALL IMMEDIATE')", STOPPED),
-        (
-            (
-                "from sqlalchemy.util import await_only\ndriver = op.get_bind().connection.driver_connection\n"
-                "await_only(driver.execute('COMMIT; CREATE TABLE x ()'))"
-            ),
-            FAILED,
-        ),
+        (BY_THE_DRIVER.format("COMMIT; CREATE TABLE x ()"), FAILED),
         # As in a run, which is in a transaction block as well.
         ("op.execute('DO $$ BEGIN CREATE TABLE x (); COMMIT; END $$')", FAILED),
         ("op.execute('CALL commits()')", FAILED),
@@ -206,11 +210,6 @@ async def test_what_pg_dump_begins_with_can_be_rehearsed(
     body = "op.execute(r\"SET standard_conforming_strings = on; CREATE TABLE x (n text DEFAULT '\\'); SELECT 1\")"
     told = (await rehearse(settings(write_history(a1=body), database_url=on.url))).json()
     assert told["outcome"] == "passed", told
-
-
-BY_THE_DRIVER = (
-    "from sqlalchemy.util import await_only\nawait_only(op.get_bind().connection.driver_connection.execute('{}'))\n"
-)
 
 
 @pytest.mark.parametrize(

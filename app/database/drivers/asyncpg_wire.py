@@ -14,6 +14,8 @@ from app.database.wire import LAST, Wire
 class AsyncpgWire(Wire):
     """A wire of asyncpg's."""
 
+    tells_all = True
+
     def __init__(self, opened: connection.Connection) -> None:
         self.opened = opened
 

@@ -11,8 +11,8 @@ from app.database.wire import Wire
 
 _FACTS = (
     "SELECT current_schema(), current_setting('default_transaction_isolation'), "
-    "current_setting('standard_conforming_strings'), (SELECT array_to_json(ARRAY[oid, typarray])::text FROM pg_type "
-    "WHERE oid = to_regtype('hstore'))"
+    "current_setting('standard_conforming_strings'), (SELECT array_to_json(ARRAY[oid, typarray]::bigint[])::text "
+    "FROM pg_type WHERE typname = 'hstore' LIMIT 1)"
 )
 """Asked in one round trip, where SQLAlchemy's own questions take ten, in a transaction of theirs."""
 

@@ -58,9 +58,13 @@ def engine(opening: Opening, **options: Any) -> Engine:  # noqa: ANN401 – SQLA
         opening.before()
         opened = _connected(opening)
         wire = opened.fenced.wire
-        opening.after(wire)
-        with opening.fence.asking():
-            (told,) = wire.waits_for(wire.send([opening.question]))
+        try:
+            opening.after(wire)
+            with opening.fence.asking():
+                (told,) = wire.waits_for(wire.send([opening.question]))
+        except BaseException:
+            opened.close()
+            raise
         version = opened.server_version
         made.dialect.learn((version // 10_000, version % 10_000), told.rows[0])  # type: ignore[attr-defined]  # Dialect
         return opened

@@ -25,6 +25,8 @@ class Psycopg2Wire(Wire):
         database: Where it leads to.
     """
 
+    tells_all = False
+
     def __init__(self, opened: extensions.connection, database: Database) -> None:
         self._opened = opened
         self._database = database
