@@ -3,6 +3,7 @@
 import copy
 import pickle
 import re
+import sys
 from typing import Any
 
 import pytest
@@ -127,3 +128,13 @@ def test_the_readmes_table_is_these_settings() -> None:
         if settings.variable(name).startswith("MIGRATION_")
     }
     assert readme_table() == ours
+
+
+def test_a_driver_that_is_not_installed_is_not_configured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIGRATION_DRIVER", "psycopg2")
+    assert isinstance(settings.from_environment(), Settings)
+    monkeypatch.setitem(sys.modules, "psycopg2", None)  # as Python itself says that there is no such module
+    problem = settings.from_environment()
+    assert isinstance(problem, NotConfigured)
+    assert "psycopg2 is not installed here" in problem.detail
+    assert problem.members["variables"] == ["MIGRATION_DRIVER"]

@@ -19,8 +19,8 @@ from app.database.literals import identifier, json_literal, literal
 _EVERY_S, _EVERY_S_PER_LOCK = 0.01, 0.0001
 """How much time is to lie between two looks. More where there are many locks, since each look reads all of them."""
 _EVERY_SHARE = 20
-"""And so many times as long as a look by itself took, where each look has to be one: of a driver that tells of a message
-only the last result."""
+"""And so many times as long as a look by itself took, where each one is: over a driver that tells of a message only the
+last result."""
 _MOST_TABLES = 10_000
 """So many tables are noted at most, in a few dozen milliseconds. Of the rest nothing is told."""
 _MOST_TOLD = 100

@@ -115,14 +115,14 @@ def before(wanted: Build, record: Record | None) -> list[str]:
     )
     if record is None:
         return [select]
-    return [
-        select,
+    recorded = (
         f"INSERT INTO {record.schema}.index_build (run_id, revision, relation, index_name, broken_before) "
         f"SELECT {literal(record.run_id)}, {literal(record.revision)}, {wanted.table_sql}, "
         f"{wanted.name_sql or 'NULL'}, "
         f"ARRAY(SELECT indexrelid FROM pg_index WHERE indrelid = {wanted.table_sql} AND NOT indisvalid) "
-        f"WHERE {wanted.table_sql} IS NOT NULL",
-    ]
+        f"WHERE {wanted.table_sql} IS NOT NULL"
+    )
+    return [select, recorded]
 
 
 def to_drop(found: list[tuple[str, bool | None, bool]], record: Record | None) -> list[str]:
