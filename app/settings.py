@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import AliasChoices, Field, PrivateAttr, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
+from app.alembic_options import AlembicOptions
 from app.errors import NotConfigured
 from app.report import Deployment, Level
 
@@ -44,7 +45,7 @@ def _connection_strings(environment: Mapping[str, str]) -> tuple[str, ...]:
 Driver = Literal["asyncpg", "psycopg2"]
 
 
-class Settings(BaseSettings):
+class Settings(AlembicOptions):
     """The settings, frozen. Durations are in seconds; README lists them, held to this class by a test."""
 
     model_config = SettingsConfigDict(
@@ -65,16 +66,9 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices(*DATABASE_VARIABLES),
         description="The database. Without it, what the provider sets: " + ", ".join(DATABASE_VARIABLES[1:]) + ".",
     )
-    script_location: str = Field("migrations", description="Alembic's script location.")
     driver: Driver = Field(
         "asyncpg",
         description="The driver that revisions run on; `psycopg2`, an extra of that name, for those written for it.",
-    )
-    version_table: str = Field(
-        "alembic_version", min_length=1, max_length=63, description="Alembic's version table (`version_table`)."
-    )
-    version_table_schema: str | None = Field(
-        None, max_length=63, description="Its schema (`version_table_schema`); else that of the role's search path."
     )
     ledger_schema: str = Field(
         "migration_endpoint", min_length=1, max_length=63, description="The schema of the table of runs."

@@ -7,7 +7,9 @@ from alembic import context
 
 from app.migrator import alembic_command
 
-# The place for your models, so that `alembic revision --autogenerate` sees them:
+alembic_command.honour_settings()
+
+# The place for your models, so that `alembic revision --autogenerate` sees them (or MIGRATION_TARGET_METADATA):
 #     from shop.models import Base
 #     target_metadata = Base.metadata
 target_metadata: sa.MetaData | None = None

@@ -67,6 +67,15 @@ def test_the_deployment_is_what_vercel_says(monkeypatch: pytest.MonkeyPatch) -> 
         ("MIGRATION_CONNECT_TIMEOUT", "inf"),
         ("MIGRATION_DOCS", "Tick-Trick"),
         ("MIGRATION_LEDGER_SCHEMA", "x" * 64),
+        ("MIGRATION_IMPORTS", "alembic_utils, Tick-Trick"),
+        ("MIGRATION_TARGET_METADATA", "shop.models.Base.Tick-Trick"),
+        ("MIGRATION_NAMING_CONVENTION", "{Tick-Trick"),
+        ("MIGRATION_NAMING_CONVENTION", '["Tick-Trick"]'),
+        ("MIGRATION_NAMING_CONVENTION", '{"uq": 7}'),
+        ("MIGRATION_UPGRADE_KWARGS", '{"Tick-Trick": 1}'),
+        ("MIGRATION_SESSION_SETTINGS", '{"Tick-Trick": 1}'),
+        ("MIGRATION_SESSION_SETTINGS", '{"work_mem": null}'),
+        ("MIGRATION_RENDER_AS_BATCH", "Tick-Trick"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_named_and_not_quoted(
@@ -80,6 +89,36 @@ def test_a_value_that_cannot_be_used_is_named_and_not_quoted(
     assert name in found.detail
     for secret in ("Tick-Trick", "x" * 64, servers.API_KEY):
         assert secret not in str(found.document())
+
+
+@pytest.mark.parametrize(
+    ("name", "instead"),
+    [
+        ("lock_timeout", "MIGRATION_LOCK_TIMEOUT"),
+        ("Idle_in_transaction_session_timeout", "MIGRATION_LEASE"),
+        ("client_connection_check_interval", "one second"),
+        ("application_name", "whose the session is"),
+        ("search_path", "MIGRATION_SEARCH_PATH"),
+        ("ROLE", "MIGRATION_ROLE"),
+    ],
+)
+def test_a_session_setting_that_runs_stand_on_is_refused_with_what_to_do_instead(
+    monkeypatch: pytest.MonkeyPatch, name: str, instead: str
+) -> None:
+    monkeypatch.setenv("MIGRATION_SESSION_SETTINGS", f'{{"work_mem": "7MB", "{name}": "1"}}')
+    found = settings.from_environment()
+    assert isinstance(found, NotConfigured)
+    assert found.members["variables"] == ["MIGRATION_SESSION_SETTINGS"]
+    assert f"{name.lower()} cannot be set" in found.detail
+    assert instead in found.detail
+
+
+def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIGRATION_IMPORTS", "alembic_utils, shop.operations,")
+    monkeypatch.setenv("MIGRATION_X", "tenant=acme,dry")
+    found = read()
+    assert (found.imports, found.x) == (("alembic_utils", "shop.operations"), ("tenant=acme", "dry"))
+    assert found.version_locations is None
 
 
 def test_a_variable_that_is_not_known_here_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:

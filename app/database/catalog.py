@@ -1,7 +1,7 @@
 """What the database says about itself: its revision, its server."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -9,7 +9,9 @@ import asyncpg
 
 from app.database import environment, identity, indexes, relations, simple_query, tables
 from app.database.connection import Session
+from app.database.guise import NONE, Guise
 from app.database.literals import identifier, literal
+from app.errors import PermissionDenied
 from app.report import BrokenIndex
 
 _LOOK_LOCK_TIMEOUT_MS = 2000
@@ -120,8 +122,17 @@ def questions(ledger_schema: str, version_table: VersionTable, costly: frozenset
     }
 
 
+def _select(asked: Mapping[str, str], names: Iterable[str]) -> str:
+    return f"SELECT {', '.join(asked[name] for name in names)}"
+
+
 async def look(
-    control: Session, *, ledger_schema: str, version_table: VersionTable, costly: frozenset[Costly] = ALL
+    control: Session,
+    *,
+    ledger_schema: str,
+    version_table: VersionTable,
+    costly: frozenset[Costly] = ALL,
+    guise: Guise = NONE,
 ) -> Facts:
     """Look at the database, in one round trip.
 
@@ -130,25 +141,33 @@ async def look(
         ledger_schema: Where the ledger is.
         version_table: Where the version is.
         costly: What else is to be asked.
+        guise: In which the revisions find the version, and may read it.
 
     Raises:
+        NotConfigured: PostgreSQL does not take the guise.
         DatabaseUnavailable: or one of its children.
     """
     results: list[simple_query.ResultSet] = []
     asked = questions(ledger_schema, version_table, costly)
+    # A look must not queue behind somebody's lock on the version table.
+    before = [f"SELECT {each}" for each in guise.clothes()] + [f"SET LOCAL lock_timeout = {_LOOK_LOCK_TIMEOUT_MS}"]
+    own = [name for name in asked if name != "schema" or not guise.role]
+    statements = [*before, _select(asked, own)]
+    if guise.role:
+        statements += [f"SELECT {each}" for each in guise.mask()] + [_select(asked, ["schema"])]
     try:
-        await control.results(
-            # A look must not queue behind somebody's lock on the version table.
-            f"SET LOCAL lock_timeout = {_LOOK_LOCK_TIMEOUT_MS}; "
-            f"SELECT {', '.join(asked.values())}; "
-            f"SELECT version_num FROM {version_table.sql}",
-            results,
-        )
+        await control.results("; ".join([*statements, f"SELECT version_num FROM {version_table.sql}"]), results)
     except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
         heads: tuple[str, ...] = ()  # no revision was ever applied; the facts are in place all the same
+    except (asyncpg.PostgresError, PermissionDenied) as error:
+        if len(results) < len(before) - 1 or (guise.role and len(results) == len(before) + 1):
+            raise guise.refused(error, role=len(results) > len(before)) from None
+        raise
     else:
-        heads = tuple(sorted(str(version) for (version,) in results[2].rows))
-    facts = dict(zip(asked, results[1].rows[0], strict=True))
+        heads = tuple(sorted(str(version) for (version,) in results[-1].rows))
+    facts = dict(zip(own, results[len(before)].rows[0], strict=True))
+    if guise.role:
+        facts["schema"] = results[len(statements) - 1].rows[0][0]
     ledger = {name for name in tables.NAMES if facts[f"ledger.{name}"]}
     return Facts(
         heads=heads,

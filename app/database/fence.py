@@ -16,6 +16,7 @@ from uuid import UUID
 from app.database import backends, driver_error, indexes
 from app.database.entry import Entry
 from app.database.footprint import Footprint
+from app.database.guise import NONE, Guise
 from app.database.literals import literal
 from app.database.lock import CANCELLED, GUARD_LOST
 from app.database.prepared import Prepared
@@ -30,6 +31,10 @@ CONFIRMED = f"SELECT (CASE count(*) WHEN 1 THEN '1' ELSE '{_VERSION_MOVED}' END)
 _INVALID_TEXT = "22P02"
 """What PostgreSQL says of a word that is no number, as `CONFIRMED` and the check make it."""
 _LONGEST_TIMEOUT_MS = 2**31 - 1
+_THROUGH_A_POOLER = (
+    "Set MIGRATION_DATABASE_URL to the direct (unpooled) connection string. Or have the server set them at each login "
+    "(`ALTER ROLE <login> SET search_path = …`, likewise `role`), and unset them here."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,8 @@ class Fence:
     """No pooler stands between, so that what a session sets is not left behind for a stranger."""
     remaining_s: Callable[[], float]
     """How long the run may still go on, in seconds; infinite without a time budget."""
+    guise: Guise = NONE
+    """What is set for the revision: its role after all that is ours, at each BEGIN, and taken off before, at COMMIT."""
     footprint: Footprint = field(default_factory=Footprint)
     """What the revision that runs has locked."""
     builds: indexes.Record | None = None
@@ -93,9 +100,10 @@ class Fence:
     """What a BEGIN carries in one statement, with the milliseconds that are left in it as `$1`."""
 
     def __post_init__(self) -> None:
-        settings = [f"set_config({literal(name)}, {literal(value)}, true)" for name, value in self.settings]
+        ours = [f"set_config({literal(name)}, {literal(value)}, true)" for name, value in self.settings]
+        settings = [*self.guise.clothes(), *ours]
         timeout = f"CASE WHEN $1 IS NOT NULL THEN {_statement_timeout('$1', local=True)} END"
-        self._all_at_begin = f"SELECT {_PID}, {', '.join([*settings, timeout])}, ({self.check})"
+        self._all_at_begin = f"SELECT {', '.join([_PID, *settings, timeout])}, ({self.check})"
 
     def at_begin(self, note: str = "", prepared: Prepared | None = None) -> list[str]:
         """The statements that a BEGIN carries, a note of the footprint's among them; the last one tells the pid.
@@ -104,21 +112,41 @@ class Fence:
             note: The footprint's.
             prepared: What the session keeps ready, where it may.
         """
-        if prepared and prepared.is_worth(self._all_at_begin):
+        # What is ready is read anew where the search path finds other schemas, as it may for a role.
+        if prepared and not self.guise.role and prepared.is_worth(self._all_at_begin):
             begins = prepared.execute(self._all_at_begin, ("text",), (literal(self._left_ms()),))
         else:
-            settings = [f"SET LOCAL {name} = {literal(value)}" for name, value in self.settings]
-            begins = [*settings, self._limit(local=True), self.check, f"SELECT {_PID}"]
-        return [each for each in (note, *begins) if each]
+            theirs = [f"SELECT {', '.join(clothes)}"] if (clothes := self.guise.clothes()) else []
+            settings = [*theirs, *(f"SET LOCAL {name} = {literal(value)}" for name, value in self.settings)]
+            begins = [*settings, self._limit(local=True), self.check, f"SELECT {', '.join([_PID, *self.guise.mask()])}"]
+        path = self.guise.path if note else []  # by which the note names tables, as the COMMIT will
+        return [each for each in (*self.guise.take_off, *path, note, *begins) if each]
 
     @property
     def before_a_statement(self) -> list[str]:
         """The statements that go before one that no transaction of ours will hold back.
 
-        Behind a pooler no limit can be set for it.
+        Behind a pooler no limit can be set for it, and no guise.
         """
         limit = self._limit(local=False) if self.session_is_ours else ""
-        return [each for each in (limit, self.check) if each]
+        return [*filter(None, [limit]), *self.checked]
+
+    @property
+    def checked(self) -> list[str]:
+        """The check where no transaction of ours is open.
+
+        Raises:
+            MigrationFailed: What follows would be done to other tables, or as somebody else.
+        """
+        if not self.session_is_ours and (self.guise.role or self.guise.search_path):
+            raise MigrationFailed(
+                f"Behind a pooler {' and '.join(self.guise.variables)} cannot hold outside of a transaction, as in an "
+                "autocommit block.",
+                hint=_THROUGH_A_POOLER,
+                sqlstate=None,
+                message=None,
+            )
+        return [*self.guise.take_off, self.check]
 
     async def send(self, wire: Wire, sql: Sequence[str], wanted: Sequence[int] = LAST) -> list[ResultSet]:
         """Send statements among which is the check; the results of those that are wanted, as `Wire.send` has it.
@@ -193,6 +221,7 @@ def around(
     pooler: bool,
     remaining_s: Callable[[], float] = lambda: math.inf,
     footprint: Footprint | None = None,
+    guise: Guise = NONE,
 ) -> Fence:
     """The fence around the transactions of a run."""
     lease_ms, lock_timeout_ms = round(lease_s * 1000), round(lock_timeout_s * 1000)
@@ -210,5 +239,6 @@ def around(
         mark=backends.mark(run_id),
         session_is_ours=not pooler,
         remaining_s=remaining_s,
+        guise=guise,
         footprint=footprint or Footprint(),
     )

@@ -128,9 +128,11 @@ class Fenced:
             MigrationFailed: An INVALID index of its name is in the way, and not ours to drop.
         """
         fence = self.fence
-        looked = await fence.send(
-            self.wire, [*indexes.before(wanted, fence.builds), *fence.before_a_statement], wanted=(0,)
-        )
+        off = fence.guise.take_off
+        left, *recorded = indexes.before(wanted, fence.builds)
+        # A driver may send what comes after the rows that are wanted in another message.
+        before = [*off, left, *off, *recorded, *fence.before_a_statement]
+        looked = await fence.send(self.wire, before, wanted=(len(off),))
         for name in indexes.to_drop(looked[0].rows, fence.builds):
             await fence.send(self.wire, [f"{fence.mark}DROP INDEX CONCURRENTLY {name}"], wanted=())
             fence.dropped.append(name)
@@ -142,7 +144,7 @@ class Fenced:
         What follows then commits by itself, so it is looked at like a statement in an autocommit block.
         """
         if self.has_lost_its_transaction():
-            await self.fence.send(self.wire, [self.fence.check])
+            await self.fence.send(self.wire, self.fence.checked)
         try:
             with self.fence.asking():
                 yield

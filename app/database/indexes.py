@@ -107,7 +107,7 @@ def build(statement: str) -> Build | None:
 
 
 def before(wanted: Build, record: Record | None) -> list[str]:
-    """The statements that find what is left of earlier builds on the table, and put this one on record."""
+    """The statement that finds what is left of earlier builds on the table, and those that put this one on record."""
     select = (
         f"SELECT format('%I.%I', n.nspname, c.relname), {wanted.name_sql or 'NULL'} = c.relname, "
         f"{_began(record.schema, literal(record.revision)) if record else 'false'} "
@@ -115,14 +115,14 @@ def before(wanted: Build, record: Record | None) -> list[str]:
     )
     if record is None:
         return [select]
-    recorded = (
+    record_it = (
         f"INSERT INTO {record.schema}.index_build (run_id, revision, relation, index_name, broken_before) "
         f"SELECT {literal(record.run_id)}, {literal(record.revision)}, {wanted.table_sql}, "
         f"{wanted.name_sql or 'NULL'}, "
         f"ARRAY(SELECT indexrelid FROM pg_index WHERE indrelid = {wanted.table_sql} AND NOT indisvalid) "
         f"WHERE {wanted.table_sql} IS NOT NULL"
     )
-    return [select, recorded]
+    return [select, record_it]
 
 
 def to_drop(found: list[tuple[str, bool | None, bool]], record: Record | None) -> list[str]:

@@ -40,7 +40,7 @@ class Transaction:
         before = self._in_short(entries, move)
         tells = len(before) - 1  # which of them tells the footprint
         if not before:
-            before, tells = self._in_full(entries, move), 0
+            before, tells = self._in_full(entries, move)
         # Marked, for pg_stat_activity, which shows the first kilobyte of a message.
         first, *others = [*before, "COMMIT"]
         try:
@@ -60,7 +60,9 @@ class Transaction:
     def _in_short(self, entries: list[Entry], move: Move | None) -> list[str]:
         """What nearly every COMMIT of a history carries, as one statement that is ready; nothing where it is not so."""
         fence, prepared = self._fence, self._prepared
-        if move is None or len(entries) != 1 or not (self.is_watched and fence.footprint.is_plain):
+        if move is None or len(entries) != 1 or fence.guise.role:
+            return []
+        if not (self.is_watched and fence.footprint.is_plain):
             return []
         *values, held_ms, to, was = _PLACES
         shape = (
@@ -73,16 +75,17 @@ class Transaction:
             shape, _TYPES, [*entries[0].values, literal(fence.footprint.held_ms), move.to, move.before]
         )
 
-    def _in_full(self, entries: list[Entry], move: Move | None) -> list[str]:
-        """The same as several statements; the first of them tells the footprint."""
+    def _in_full(self, entries: list[Entry], move: Move | None) -> tuple[list[str], int]:
+        """The same as several statements, and which of them tells the footprint."""
         seen = self._fence.footprint
         if entries:
             left = seen.left() if self.is_watched else footprint.NOTHING
             looks = [each.insert(left) for each in entries]
         else:
             looks = [seen.look_back()] if self.is_watched else []
-        moves = [move.confirmed] if move else []
-        return [*looks, *moves, self._fence.check]
+        # The version is the role's that the revision is run as, and the ledger the login's.
+        moves = [*([move.confirmed] if move else []), *self._fence.guise.take_off]
+        return [*moves, *looks, self._fence.check], len(moves)
 
     async def rollback(self) -> None:
         """ROLLBACK; what was waiting for the COMMIT goes with it."""

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
-from sqlalchemy import Connection, Engine, NullPool, create_engine
+from sqlalchemy import Connection, Engine, NullPool, create_engine, event
 from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
 from sqlalchemy.util import greenlet_spawn
 
@@ -17,6 +17,7 @@ from app.database import backends, connection
 from app.database.drivers.opening import Opening
 from app.database.fence import Fence
 from app.database.fenced import Fenced, Modes
+from app.database.guise import NONE, Guise
 from app.database.url import Database
 from app.database.wire import Wire
 from app.settings import Driver
@@ -51,13 +52,16 @@ def engine(
         fencing: Makes what fences each of them, where that is to be special.
         session: Further statements for each session that is ours alone, each with its semicolon.
     """
+    guise = fence.guise.put_on(local=not fence.session_is_ours)
     opening = Opening(
         database,
         fence,
         fencing,
         # A pooler would leave the run's name on the backend, for strangers to wear.
         application_name=backends.working_name(run_id) if fence.session_is_ours else connection.CONTROL,
-        session=_OWN_SESSION + session if fence.session_is_ours else "",
+        session="".join(
+            [_OWN_SESSION + session if fence.session_is_ours else "", *(f"{statement}; " for statement in guise)]
+        ),
         before=before_open,
         after=on_open,
     )
@@ -92,16 +96,23 @@ def use(chosen: Engine, work: Callable[[Connection], None]) -> None:
         connects()
 
 
-def plain_engine(database: Database) -> Engine:
+def plain_engine(database: Database, guise: Guise = NONE) -> Engine:
     """An engine for commands that only read: no fence, SQLAlchemy's own cursors. To be used in a greenlet."""
 
     async def connect() -> connection.Connection:
         return await connection.connect(database, application_name=connection.CONTROL)
 
     module: Any = AsyncAdapt_asyncpg_dbapi(asyncpg)  # type: ignore[no-untyped-call]  # SQLAlchemy's
-    return create_engine(
+    made = create_engine(
         "postgresql+asyncpg://",
         module=module,
         creator=lambda: module.connect(async_creator_fn=connect),
         poolclass=NullPool,
     )
+
+    @event.listens_for(made, "begin")
+    def begin(begun: Connection) -> None:
+        for statement in guise.put_on():  # in each transaction, for there may be a pooler
+            begun.exec_driver_sql(statement)
+
+    return made

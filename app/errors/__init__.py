@@ -10,6 +10,7 @@
     ├── StillRunning, IdempotencyKeyReused          what a key of an earlier call stands for
     ├── RunEnded                                    there is nothing left to cancel
     ├── NotConfigured                               the environment of the deployment
+    ├── UnsuitableEnvPy                             its env.py
     ├── WrongDeployment                             the webhook's event is about another one
     ├── WrongEnvironment                            the database is another environment's
     ├── LockHeld                                    somebody else is at work
@@ -55,6 +56,7 @@ from app.errors.database import (
 from app.errors.deployment import (
     InternalError,
     NotConfigured,
+    UnsuitableEnvPy,
     WrongDeployment,
     WrongEnvironment,
 )
@@ -124,6 +126,7 @@ __all__ = [
     "Unauthenticated",
     "UnknownTarget",
     "UnsafePlan",
+    "UnsuitableEnvPy",
     "WrongDeployment",
     "WrongEnvironment",
     "WrongMediaType",

@@ -10,6 +10,13 @@ class NotConfigured(Problem):
     hint = "Set the variable in the deployment's environment, then deploy again."
 
 
+class UnsuitableEnvPy(Problem):
+    """The user's env.py does not take the connection that it is handed, or is missing; nothing was run."""
+
+    slug, status, title = "unsuitable-env-py", 503, "env.py does not take the connection"
+    hint = 'Let it take `context.config.attributes.get("connection")`, or use the env.py of this project.'
+
+
 class WrongDeployment(Problem):
     """A webhook's event is about another deployment than the one that was asked. Carries event and deployment."""
 

@@ -6,13 +6,14 @@ lock, is fenced and goes on record like any other run; one that only reads it ne
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from sqlalchemy import Connection
 from sqlalchemy.util import greenlet_spawn
 
 from app import log, settings
-from app.database import connection, url, working
+from app.database import connection, guise, url, working
 from app.database.ledger import new_run_id
 from app.errors import NotConfigured
 from app.migrator import condition, revisions, status
@@ -31,6 +32,16 @@ type RunMigrations = Callable[..., None]
 """env.py's own function: takes a connection and options for Alembic's `configure`."""
 
 
+def honour_settings() -> None:
+    """Have the command that is under way do as the settings say; where the endpoint runs env.py, it does already.
+
+    Raises:
+        SystemExit: with the problem's words, for a terminal.
+    """
+    with _in_the_words_of_a_terminal():
+        revisions.honour(revisions.options.of(_read()))
+
+
 def run(run_migrations: RunMigrations) -> None:
     """Connect, and run the command that is under way.
 
@@ -40,19 +51,30 @@ def run(run_migrations: RunMigrations) -> None:
     # Without an alembic.ini nothing says where Alembic's messages go.
     logging.basicConfig(format="%(levelname)-5.5s [%(name)s] %(message)s")
     logging.getLogger("alembic").setLevel(logging.INFO)
-    read = settings.from_environment()
-    try:
-        if isinstance(read, NotConfigured):
-            raise read
+    with _in_the_words_of_a_terminal():
+        read = _read()
         command = revisions.command_under_way()
         asyncio.run(_under_the_lock(command, run_migrations, read) if command else _reading(run_migrations, read))
+
+
+def _read() -> Settings:
+    read = settings.from_environment()
+    if isinstance(read, NotConfigured):
+        raise read
+    return read
+
+
+@contextmanager
+def _in_the_words_of_a_terminal() -> Iterator[None]:
+    try:
+        yield
     except Problem as problem:
         raise SystemExit(f"{problem.title}: {problem.detail}\n{problem.hint}") from None
 
 
 async def _reading(run_migrations: RunMigrations, chosen: Settings) -> None:
     def read() -> None:
-        with working.plain_engine(url.database(chosen)).connect() as opened:
+        with working.plain_engine(url.database(chosen), guise.of(chosen)).connect() as opened:
             run_migrations(opened, **revisions.version_options(status.version_table(chosen)))
 
     await greenlet_spawn(read)

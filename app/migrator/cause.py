@@ -59,8 +59,10 @@ def _without_values(cause: BaseException) -> str:
     return _DRIVERS_VALUE.sub(r"\1", text)
 
 
-def place(error: BaseException, folder: Path) -> str | None:
-    """File and line of the revision that raised, if one did."""
+def place(error: BaseException, *folders: Path) -> str | None:
+    """File and line of the revision that raised, if one in these folders did."""
     frames = traceback.extract_tb(error.__traceback__)
-    ours = [frame for frame in frames if Path(frame.filename).is_relative_to(folder) and frame.name != "<module>"]
+    ours = [
+        frame for frame in frames if frame.name != "<module>" and any(map(Path(frame.filename).is_relative_to, folders))
+    ]
     return f"{Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else None

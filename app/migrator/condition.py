@@ -1,6 +1,6 @@
 """The condition that a database is in: what a caller should know of it, whatever is to be done."""
 
-from app.database import indexes
+from app.database import guise, indexes
 from app.database.catalog import Facts
 from app.database.connection import Session
 from app.database.url import Database
@@ -11,7 +11,7 @@ from app.settings import Settings
 
 _THROUGH_A_POOLER = (
     "{variable} leads to a {mode} pooler{told}. Runs are safe there, but inside an autocommit block no limit can be "
-    "set: such a statement outlives a function that is killed, until the next run ends it. {cure}"
+    "set{nor}: such a statement outlives a function that is killed, until the next run ends it. {cure}"
 )
 _BETTER = "Better set MIGRATION_DATABASE_URL to {better}."
 _DIRECT = "the direct (unpooled) connection string"
@@ -21,16 +21,17 @@ _DIRECT_IF_REACHED = (
 )
 
 
-def warnings(facts: Facts, database: Database, pool_mode: PoolMode | None, *, environment: str | None) -> list[str]:
+def warnings(facts: Facts, database: Database, pool_mode: PoolMode | None, settings: Settings) -> list[str]:
     """What a caller should know about this database, whatever is done to it, as far as the look has asked.
 
     Args:
         facts: What a look at it has told.
         database: Where it is, as the connection string says.
         pool_mode: The pooler's mode, if there is one and somebody has found it out.
-        environment: The deployment's, as far as it is known.
+        settings: The deployment's.
     """
     found = []
+    environment = settings.deployment.environment
     if facts.in_recovery:
         found.append("This server is a read-only replica; point the connection string at the primary.")
     elif facts.read_only:
@@ -41,11 +42,11 @@ def warnings(facts: Facts, database: Database, pool_mode: PoolMode | None, *, en
             "through unchecked: set MIGRATION_ENVIRONMENT."
         )
     if facts.pooler:
-        found += _through_a_pooler(database, pool_mode)
+        found += _through_a_pooler(database, pool_mode, guise.of(settings).variables)
     return found + [_is_broken(index) for index in (facts.broken_indexes if facts.tells("broken_indexes") else ())]
 
 
-def _through_a_pooler(database: Database, mode: PoolMode | None) -> list[str]:
+def _through_a_pooler(database: Database, mode: PoolMode | None, unheld: list[str]) -> list[str]:
     """The warning of a pooler that was seen: as exact as the connection string, unless the mode contradicts it."""
     said = database.pooled
     if said is not None and mode != "session":
@@ -55,7 +56,8 @@ def _through_a_pooler(database: Database, mode: PoolMode | None) -> list[str]:
     else:
         return []
     cure = _BETTER.format(better=better)
-    return [_THROUGH_A_POOLER.format(variable=database.variable, mode=mode, told=told, cure=cure)]
+    nor = f", nor do {' and '.join(unheld)} hold" if unheld else ""
+    return [_THROUGH_A_POOLER.format(variable=database.variable, mode=mode, told=told, nor=nor, cure=cure)]
 
 
 def _is_broken(index: BrokenIndex) -> str:

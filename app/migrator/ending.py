@@ -69,7 +69,7 @@ def problem(work: Work, error: BaseException) -> Problem:
                 **members,
             )
         case _:
-            place = cause.place(error, glance.folder(work.settings.script_location))
+            place = cause.place(error, *glance.places(work.settings).rooms)
             return _failure(where, words, rolled_back=rolled_back, sqlstate=code, where=place, **members)
 
 

@@ -7,9 +7,11 @@ plain assignments. Whatever is not so simple is left to Alembic.
 
 import ast
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.alembic_options import AlembicOptions
 from app.migrator import once
 
 PROJECT = Path(__file__).parents[2]
@@ -38,19 +40,49 @@ def folder(script_location: str) -> Path:
     return PROJECT / script_location
 
 
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the settings say that the revisions are."""
+
+    script_location: str
+    version_locations: tuple[str, ...] | None = None
+    is_recursive: bool | None = None
+
+    @property
+    def folders(self) -> list[Path]:
+        """The folders of the revisions."""
+        return [folder(each) for each in self.version_locations or (f"{self.script_location}/versions",)]
+
+    @property
+    def rooms(self) -> list[Path]:
+        """The folders of the user's own code, env.py's among them."""
+        return [folder(self.script_location), *self.folders]
+
+
+def places(settings: AlembicOptions) -> Places:
+    """Where the revisions are."""
+    return Places(settings.script_location, settings.version_locations, settings.recursive_version_locations)
+
+
 @once.InAThread  # there may be a thousand
-def at(script_location: str) -> Glance:
-    """Glance at the revisions in `script_location`, once per process."""
+def at(where: Places) -> Glance:
+    """Glance at the revisions, once per process."""
     try:
         with (PROJECT / "pyproject.toml").open("rb") as file:
             configured = tomllib.load(file).get("tool", {}).get("alembic", {})
         if any(name in configured for name in _ELSEWHERE):
             return Glance(None)
-        files = [path for path in (folder(script_location) / "versions").iterdir() if path.suffix == ".py"]
+        files = [path for place in where.folders for path in _files(place, where) if path.suffix == ".py"]
         links = [_link(path) for path in files if not path.name.startswith(("__init__", ".#"))]
     except (OSError, ValueError, SyntaxError, RecursionError):  # Alembic says what is wrong
         return Glance(None)
     return Glance(_end([link for link in links if link]) if all(links) else None)
+
+
+def _files(place: Path, where: Places) -> Iterable[Path]:
+    if not where.is_recursive:
+        return place.iterdir()
+    return (root / name for root, _, names in place.walk() for name in names)  # as Alembic walks
 
 
 def _link(path: Path) -> tuple[str, str | None] | None:

@@ -168,7 +168,7 @@ async def _at_a_glance(call: Call, settings: Settings, *, turn: Turn, emit: Emit
         return None
     turn.glances = True  # one at a time: those who call meanwhile must not open a connection each
     try:
-        seen = await glance.at(settings.script_location)
+        seen = await glance.at(glance.places(settings))
         if not seen.answers(call.target):
             return None
         runner = Runner(call, settings, url.database(settings), turn=turn, emit=emit)

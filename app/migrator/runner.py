@@ -267,8 +267,7 @@ class Runner:
         )
 
     def _conditions(self, facts: Facts) -> list[str]:
-        environment = self._settings.deployment.environment
-        return condition.warnings(facts, self.database, self._pool_mode, environment=environment)
+        return condition.warnings(facts, self.database, self._pool_mode, self._settings)
 
     def _warn(self, *warnings: str | None) -> None:
         """Tell what a caller should know, once."""

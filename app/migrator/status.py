@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from app import report
-from app.database import catalog, connection, lock, pooler, url
+from app.database import catalog, connection, guise, lock, pooler, url
 from app.database.catalog import Costly, Facts, VersionTable
 from app.database.connection import Session
 from app.database.ledger import Ledger
@@ -38,7 +38,7 @@ async def history(settings: Settings) -> "History":
     await _alembic()
     from app.migrator import revisions
 
-    found = await revisions.loaded(settings.script_location, version_table(settings))
+    found = await revisions.loaded(settings.script_location, version_table(settings), revisions.options.of(settings))
     once.settled()
     return found
 
@@ -66,7 +66,11 @@ def ledger_of(settings: Settings, facts: Facts) -> Ledger:
 async def look(control: Session, settings: Settings, costly: frozenset[Costly] = catalog.ALL) -> Facts:
     """Look at the database, in one round trip; of what is costly to tell only as much as is asked for."""
     return await catalog.look(
-        control, ledger_schema=settings.ledger_schema, version_table=version_table(settings), costly=costly
+        control,
+        ledger_schema=settings.ledger_schema,
+        version_table=version_table(settings),
+        costly=costly,
+        guise=guise.of(settings),
     )
 
 
@@ -205,7 +209,7 @@ async def status(settings: Settings, *, request_id: str, with_drift: bool = Fals
         ),
         deployment=settings.deployment,
         warnings=[
-            *condition.warnings(facts, where, pool_mode, environment=settings.deployment.environment),
+            *condition.warnings(facts, where, pool_mode, settings),
             *warnings,
         ],
         request_id=request_id,

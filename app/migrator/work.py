@@ -14,7 +14,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from app.database import fence, prepared, working
+from app.database import fence, guise, prepared, working
 from app.database.fence import Fence
 from app.database.footprint import Footprint
 from app.database.ledger import Ledger
@@ -82,6 +82,7 @@ class Work:
             pooler=self.pooler,
             remaining_s=lambda: self.deadline.left_to_work_s,
             footprint=Footprint(self.settings.ledger_schema, self.settings.version_table),
+            guise=guise.of(self.settings),
         )
 
     @property

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.migrator import glance
+from app.migrator.glance import Places
 from app.migrator.revisions import History
 from tests import servers
 from tests.conftest import MakeSettings, WriteHistory, client_of, write_revision
@@ -13,7 +14,7 @@ from tests.servers import APPLY, Database
 
 
 async def test_the_sample_history_is_simple_enough() -> None:
-    assert await glance.at("migrations") == glance.Glance("0007")
+    assert await glance.at(Places("migrations")) == glance.Glance("0007")
     assert History("migrations").heads == ("0007",)
 
 
@@ -22,13 +23,13 @@ async def test_the_head_is_the_one_that_alembic_finds(write_history: WriteHistor
     (folder / "versions/__init__.py").touch()
     (folder / "versions/notes.txt").write_text("not a revision")
     (folder / "versions/b2.py").rename(folder / "versions/0_later.py")
-    seen = await glance.at(str(folder))
+    seen = await glance.at(Places(str(folder)))
     # `revision` is bound twice in b2, if only by a function: that is not read any closer.
     assert seen.head is None
     write_revision(folder, "b2", "a1", "pass")
     (folder / "versions/0_later.py").unlink()
     glance.at.forget()
-    assert History(str(folder)).heads == ((await glance.at(str(folder))).head,) == ("b2",)
+    assert History(str(folder)).heads == ((await glance.at(Places(str(folder)))).head,) == ("b2",)
 
 
 @pytest.mark.parametrize(
@@ -60,14 +61,14 @@ async def test_whatever_is_not_one_simple_chain_is_left_to_alembic(
 ) -> None:
     folder = write_history(a1="pass", b2="pass")
     (folder / "versions/last.py").write_text(last[1])
-    assert (await glance.at(str(folder))).head is None
+    assert (await glance.at(Places(str(folder)))).head is None
 
 
 async def test_a_folder_that_is_not_there_or_is_empty_is_left_to_alembic(tmp_path: Path) -> None:
-    assert (await glance.at(str(tmp_path))).head is None
+    assert (await glance.at(Places(str(tmp_path)))).head is None
     (tmp_path / "versions").mkdir()
     glance.at.forget()
-    assert (await glance.at(str(tmp_path))).head is None
+    assert (await glance.at(Places(str(tmp_path)))).head is None
 
 
 COLD = """

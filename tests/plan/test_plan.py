@@ -232,8 +232,8 @@ async def test_an_env_py_that_cannot_be_run_offline_is_named(
     history = write_history(a1="pass")
     (history / "env.py").write_text("from alembic import context\n\ncontext.config.attributes['connection'].begin()\n")
     async with client_of(settings(history)) as client:
-        document = problem(await client.get("/plan", headers=READ), "not-configured", 503)
-    assert "env.py cannot be run offline" in document["detail"]
+        document = problem(await client.get("/plan", headers=READ), "unsuitable-env-py", 503)
+    assert "env.py cannot be used offline" in document["detail"]
     assert "is_offline_mode" in document["hint"]
 
 

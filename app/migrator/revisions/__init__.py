@@ -3,12 +3,14 @@
 `rendering` stays by itself: it brings the lint, of which a run has no need.
 """
 
+from app.migrator.revisions import options
 from app.migrator.revisions.env_py import (
     AlembicIsBusy,
     Applying,
     Observer,
     Onlooker,
     command_under_way,
+    honour,
     run_options,
     version_options,
 )
@@ -24,7 +26,9 @@ __all__ = [
     "Rehearser",
     "Rendered",
     "command_under_way",
+    "honour",
     "loaded",
+    "options",
     "rehearse",
     "run",
     "run_options",

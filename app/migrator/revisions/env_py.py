@@ -1,16 +1,20 @@
 """Alembic run through the user's env.py, which configures it as it likes, but with what we insist on."""
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from alembic import context
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationInfo
-from alembic.script import Script
+from alembic.script import Script, ScriptDirectory
 
 from app.database.catalog import VersionTable
+from app.migrator.revisions.handover import Handover
 from app.migrator.revisions.history import History, sha256_of
+from app.migrator.revisions.options import Options
 from app.report import Revision
 
 _one_at_a_time = threading.Lock()
@@ -55,31 +59,63 @@ def through(
 
     Raises:
         AlembicIsBusy: This process has been running it for longer than `patience_s`; -1 waits for ever.
+        UnsuitableEnvPy: env.py does not take the connection that it is handed; nothing was run.
     """
-    _insist(environment, insisted)
+    handover = Handover(environment)
+    _insist(environment, history.options, insisted, handover)
     if not _one_at_a_time.acquire(timeout=patience_s):
         raise AlembicIsBusy
     try:
-        with environment:
+        with environment, handover.watched():
             history.script.run_env()
     finally:
         _one_at_a_time.release()
 
 
-def _insist(environment: EnvironmentContext, insisted: dict[str, Any]) -> None:
-    """Have env.py configure Alembic as it likes, but with what a run needs.
+def honour(options: Options) -> None:
+    """Have the plain `alembic` command, whose env.py is being run, do as the settings say."""
+    environment: EnvironmentContext = context._proxy  # type: ignore[attr-defined]  # noqa: SLF001 – what the module stands for
+    if "configure" in vars(environment):  # it runs under us
+        return
+    options.import_modules()
+    options.write_into(environment.config)
+    # The command has made it already; it reads the revisions once it needs them.
+    script = ScriptDirectory.from_config(environment.config)
+    places = script.version_locations, script.recursive_version_locations
+    environment.script.version_locations, environment.script.recursive_version_locations = places
+    _insist(environment, options)
+
+
+def _insist(
+    environment: EnvironmentContext,
+    options: Options,
+    insisted: Mapping[str, Any] = MappingProxyType({}),
+    handover: Handover | None = None,
+) -> None:
+    """Have env.py configure Alembic as it likes, but with what is set, and with what a run needs.
 
     On the instance, since Alembic makes `alembic.context` a proxy of this class and of no child of it.
     """
-    theirs = environment.configure
+    configures, runs = environment.configure, environment.run_migrations
+    generates = "template_args" in environment.context_opts
 
     def configure(*positional: Any, **named: Any) -> None:  # noqa: ANN401 – as Alembic declares it
-        options = dict(zip(_POSITIONAL, positional, strict=False)) | named
-        both = [options.pop("on_version_apply", None), insisted.get("on_version_apply")]
-        callbacks = [each for one in both for each in _several(one)] if both[1] else []  # else nothing is applied
-        theirs(**{**options, **insisted, "on_version_apply": callbacks})
+        said = dict(zip(_POSITIONAL, positional, strict=False)) | named
+        if handover is not None:
+            handover.configures(said.get("connection"))
+        both = [said.pop("on_version_apply", None), insisted.get("on_version_apply")]
+        # A plan applies nothing.
+        callbacks = [each for one in both for each in _several(one)] if both[1] or handover is None else []
+        ours = {**options.configure(said, generates=generates), **insisted}
+        configures(**{**said, **ours, "on_version_apply": callbacks})
+
+    def run_migrations(**keywords: Any) -> None:  # noqa: ANN401 – as Alembic declares it
+        if handover is not None:
+            handover.runs()
+        runs(**keywords | options.keywords)
 
     environment.configure = configure  # type: ignore[method-assign]  # see above
+    environment.run_migrations = run_migrations  # type: ignore[method-assign]  # as above
 
 
 _POSITIONAL = ("connection", "url", "dialect_name", "dialect_opts")
@@ -124,8 +160,8 @@ def command_under_way() -> tuple[str, str] | None:
     except KeyError:  # `current`, `check`, `revision`: commands without a destination
         return None
     options = context.config.cmd_opts
-    # Called from Python rather than from a terminal there are no options to read.
-    if not options:
+    # Called from Python rather than from a terminal there are no options to read, but for those of MIGRATION_X.
+    if not options or "cmd" not in options:
         return "upgrade", "heads"
     revisions = options.revisions if "revisions" in options else [options.revision]  # `stamp` takes several
     return options.cmd[0].__name__, " ".join(revisions)

@@ -19,6 +19,7 @@ from app.database.catalog import USUAL, VersionTable
 from app.errors import MultipleHeads, NotConfigured, UnknownTarget
 from app.migrator import once
 from app.migrator.glance import PROJECT, folder
+from app.migrator.revisions.options import NOTHING, Options
 from app.redaction import redacted
 from app.report import Direction, Revision
 
@@ -41,16 +42,19 @@ class Rendered:
 class History:
     """The revision graph of a deployment. It never changes, so one is loaded per process."""
 
-    def __init__(self, script_location: str, version_table: VersionTable = USUAL) -> None:
+    def __init__(self, script_location: str, version_table: VersionTable = USUAL, options: Options = NOTHING) -> None:
         self.rendered: dict[tuple[str, Direction], Rendered] = {}
         """What has been rendered so far; it never changes either."""
         self._hashed: tuple[tuple[str, ...], dict[str, str]] = (), {}
         self.version_table = version_table
-        self._config = Config(toml_file=PROJECT / "pyproject.toml")
-        self._config.set_main_option("script_location", str(folder(script_location)).replace("%", "%%"))
+        self.options = options
+        self._script_location = str(folder(script_location)).replace("%", "%%")
         try:
-            self.script = ScriptDirectory.from_config(self._config)
+            self.script = ScriptDirectory.from_config(self.config())  # from here on imports look into the project too
+            options.import_modules()
             self.heads: tuple[str, ...] = tuple(sorted(self.script.get_heads()))
+        except NotConfigured:
+            raise
         except (Exception, SystemExit) as error:  # a revision's file is somebody's code, and may raise anything
             raise NotConfigured(
                 f"The revisions in {script_location} cannot be loaded: {type(error).__name__}: {redacted(str(error))}",
@@ -171,23 +175,24 @@ class History:
 
     def config(self) -> Config:
         """A Config of its own for each use, as Alembic's commands have it."""
-        config = Config(toml_file=self._config.toml_file_name)
-        config.set_main_option("script_location", self.script.dir.replace("%", "%%"))
+        config = Config(toml_file=PROJECT / "pyproject.toml")
+        config.set_main_option("script_location", self._script_location)
+        self.options.write_into(config)
         return config
 
 
 _load = once.InAThread(History)
 
 
-async def loaded(script_location: str, version_table: VersionTable = USUAL) -> History:
-    """The history in `script_location`, whose version is in `version_table`.
+async def loaded(script_location: str, version_table: VersionTable = USUAL, options: Options = NOTHING) -> History:
+    """The history in `script_location`, whose version is in `version_table`, with what the settings say of it.
 
     Loaded once per process, in a thread, since a thousand files take a while.
 
     Raises:
         NotConfigured: A revision's file cannot be imported, or the chain is broken.
     """
-    return await _load(script_location, version_table)
+    return await _load(script_location, version_table, options)
 
 
 def revision_of(script: Script) -> Revision:

@@ -12,7 +12,7 @@ from typing import Any
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext, RevisionStep
 
-from app.errors import NotConfigured
+from app.errors import NotConfigured, UnsuitableEnvPy
 from app.lint import statements
 from app.migrator import cause
 from app.migrator.revisions import env_py
@@ -29,14 +29,14 @@ def rendered(history: History, current: tuple[str, ...], target: str, direction:
     Raises:
         UnknownTarget, MultipleHeads: as `History.pending`.
         AlembicIsBusy: This process has been running Alembic for somebody else for too long.
-        NotConfigured: env.py cannot be run without a database.
+        UnsuitableEnvPy, NotConfigured: env.py cannot be run without a database.
     """
     steps = history.steps(current, target, direction)
     known = history.rendered
     if any((step.revision.revision, direction) not in known for step in steps):
         try:
             _render(history, current, steps, direction)
-        except env_py.AlembicIsBusy:
+        except (env_py.AlembicIsBusy, UnsuitableEnvPy):
             raise
         except (Exception, SystemExit) as error:  # what a revision raises is kept; so this is env.py's
             raise NotConfigured(

@@ -1,0 +1,100 @@
+"""In which guise revisions speak to the database: as which role, with which search path and other settings.
+
+The ledger and the check of the lock are the login's own business, and the role may have no right there. So whatever we
+send ourselves between a revision's statements takes the role off first.
+
+Sources: PostgreSQL manual, "SET ROLE", "SET" (SET LOCAL), "Configuration Settings Functions" (set_config takes a list
+of names as one text, as postgresql.conf has it; SET would take that for one name).
+"""
+
+import json
+from dataclasses import dataclass
+
+from app.alembic_options import AlembicOptions
+from app.database.literals import literal
+from app.errors import NotConfigured
+
+_ROLE, _PATH, _SETTINGS = "MIGRATION_ROLE", "MIGRATION_SEARCH_PATH", "MIGRATION_SESSION_SETTINGS"
+
+
+@dataclass(frozen=True, slots=True)
+class Guise:
+    """What is set for the revisions."""
+
+    role: str | None = None
+    search_path: str | None = None
+    settings: tuple[tuple[str, str], ...] = ()
+    """Others, names and values."""
+
+    @property
+    def variables(self) -> list[str]:
+        """The settings that ask for it."""
+        asked = {_PATH: self.search_path, _ROLE: self.role, _SETTINGS: self.settings}
+        return [name for name, value in asked.items() if value]
+
+    @property
+    def take_off(self) -> list[str]:
+        """The statement after which the login speaks, until the end of the transaction, or of a message without one."""
+        return ["SET LOCAL ROLE NONE"] if self.role else []
+
+    def clothes(self, *, local: bool = True) -> list[str]:
+        """The SQL expressions that set all but the role, for the length of the transaction or of the session."""
+        return [_assignment(name, value, local=local) for name, value in (*self._path, *self.settings)]
+
+    def mask(self, *, local: bool = True) -> list[str]:
+        """The SQL expression that sets the role, likewise. From there on it is the role that may, or may not."""
+        return [_assignment("role", self.role, local=local)] if self.role else []
+
+    def put_on(self, *, local: bool = True) -> list[str]:
+        """The statement that sets all of it, likewise; none where there is nothing to set."""
+        everything = [*self.clothes(local=local), *self.mask(local=local)]
+        return [f"SELECT {', '.join(everything)}"] if everything else []
+
+    @property
+    def path(self) -> list[str]:
+        """The statement that sets the search path for the length of the transaction."""
+        return [f"SELECT {_assignment(name, value, local=True)}" for name, value in self._path]
+
+    @property
+    def _path(self) -> tuple[tuple[str, str], ...]:
+        return (("search_path", self.search_path),) if self.search_path else ()
+
+    def refused(self, error: Exception, *, role: bool) -> NotConfigured:
+        """The problem of settings that PostgreSQL does not take.
+
+        Args:
+            error: What it says.
+            role: Whether it is about the role, rather than the others.
+        """
+        named = [_ROLE] if role else [name for name in self.variables if name != _ROLE]
+        if len(named) > 1:
+            named = [_PATH] if '"search_path"' in str(error) else [_SETTINGS]
+        said = str(error.args[0]).rstrip(".")
+        return NotConfigured(
+            f"PostgreSQL does not take {named[0]}: {said[:1].lower()}{said[1:]}.",
+            hint=(
+                "Name a role that exists, and of which the role in the connection string is a member: "
+                "`GRANT <role> TO <login>`."
+                if role
+                else "Write it as `SET` in a session of that role would take it; then deploy again."
+            ),
+            variables=named,
+        )
+
+
+NONE = Guise()
+"""As the login, in a session as the server makes it."""
+
+
+def of(settings: AlembicOptions) -> Guise:
+    """The guise that the settings ask for."""
+    others = json.loads(settings.session_settings) if settings.session_settings else {}
+    return Guise(settings.role, settings.search_path, tuple((name, _text(value)) for name, value in others.items()))
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _assignment(name: str, value: str, *, local: bool) -> str:
+    return f"set_config({literal(name)}, {literal(value)}, {literal(local)})"

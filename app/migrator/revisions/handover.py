@@ -1,0 +1,152 @@
+"""Handing the connection to a user's env.py, and seeing that it takes it.
+
+An env.py as Alembic's cookbook has it ("Sharing a Connection across one or more programmatic migration commands") takes
+`config.attributes["connection"]`. One that does not would migrate whatever database it finds itself, past the lock: it
+is refused when it configures another connection, and when it ends, or raises, before it has configured ours.
+"""
+
+import logging.config
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from alembic.runtime.environment import EnvironmentContext
+from sqlalchemy.exc import DBAPIError
+
+from app.errors import UnsuitableEnvPy
+from app.migrator import cause
+from app.problem import Problem
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+ONLINE = """\
+elif (connection := context.config.attributes.get("connection")) is not None:
+    context.configure(connection=connection, target_metadata=target_metadata)
+    with context.begin_transaction(): context.run_migrations()"""
+"""The lines that an env.py lacks which does not take the connection, for before its last `else:`."""
+OFFLINE = """\
+if context.is_offline_mode():
+    context.configure(dialect_name="postgresql", target_metadata=target_metadata, literal_binds=True)
+    with context.begin_transaction():
+        context.run_migrations()"""
+"""And those that one lacks which knows nothing of the offline mode, in which a plan is made."""
+_HINTS = {
+    "online": (
+        "with the connection that it is handed",
+        "these three lines before its last `else:` (with `if` where it has none)",
+        ONLINE,
+    ),
+    "offline": ("offline, as a plan needs it", "these lines, and put what connects behind an `else:`", OFFLINE),
+}
+
+
+class Handover:
+    """One run through env.py, and what has become of the connection."""
+
+    def __init__(self, environment: EnvironmentContext) -> None:
+        self._env_py = Path(environment.script.env_py_location)
+        self._connection: Connection | None = environment.config.attributes.get("connection")
+        self._is_offline = environment.is_offline_mode()
+        self._was_in_transaction = self._is_in_transaction
+        self._is_configured = False
+        self._has_run = False
+        self._refusal: UnsuitableEnvPy | None = None
+
+    def configures(self, connection: object) -> None:
+        """env.py configures a connection, or none.
+
+        Raises:
+            UnsuitableEnvPy: It is not ours.
+        """
+        if not self._is_offline and connection is not self._connection:
+            self._refuse(f"it configured {'another' if connection else 'no'} connection{_at(self._place_of_call())}")
+        if self._connection is not None and self._is_in_transaction and not self._was_in_transaction:
+            # It has set something, perhaps. Alembic would take its transaction for that of all revisions.
+            self._connection.commit()
+        self._is_configured = True
+
+    def runs(self) -> None:
+        """env.py runs the migrations."""
+        self._has_run = True
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Around env.py.
+
+        Raises:
+            UnsuitableEnvPy: It does not take the connection; nothing was run.
+        """
+        if not self._env_py.is_file():
+            raise UnsuitableEnvPy(
+                f"There is no env.py in {self._env_py.parent.name}.",
+                hint="Copy this project's migrations/env.py there, which takes the connection.",
+            )
+        try:
+            with _without_file_config():
+                yield
+        except Problem:
+            raise
+        except (Exception, SystemExit) as error:
+            if self._refusal is None and not self._is_configured and not self._is_the_databases(error):
+                at = _at(self._place_of(error))
+                self._refuse(f"it raised `{cause.message(error)}`{at} before it had configured anything", error)
+            if self._refusal is None:
+                raise
+        if self._refusal is not None:  # whatever env.py made of it
+            raise self._refusal
+        if not self._is_configured:
+            self._refuse("it ended without a call of `context.configure`")
+        if not self._has_run:
+            self._refuse("it ended without a call of `context.run_migrations`")
+
+    def _refuse(self, what: str, error: BaseException | None = None) -> NoReturn:
+        told, where, lines = _HINTS["offline" if self._is_offline else "online"]
+        self._refusal = UnsuitableEnvPy(
+            f"env.py cannot be used {told}: {what}. Nothing was run.",
+            hint=f"Add {where}, with the options of its own `context.configure`; "
+            f"docs/env-py.md tells more.\n\n{lines}\n",
+        )
+        raise self._refusal from error
+
+    @property
+    def _is_in_transaction(self) -> bool:
+        return self._connection is not None and self._connection.in_transaction()
+
+    def _is_the_databases(self, error: BaseException) -> bool:
+        """Whether the error came over our connection, which env.py has used, then."""
+        return isinstance(error, DBAPIError) and self._is_in_transaction
+
+    def _place_of(self, error: BaseException) -> str | None:
+        return self._last(traceback.extract_tb(error.__traceback__))
+
+    def _place_of_call(self) -> str | None:
+        return self._last(traceback.extract_stack(sys._getframe()))  # noqa: SLF001 – as traceback itself has it
+
+    def _last(self, frames: traceback.StackSummary) -> str | None:
+        lines = [frame.lineno for frame in frames if Path(frame.filename) == self._env_py]
+        return f"{self._env_py.name}:{lines[-1]}" if lines else None
+
+
+def _at(place: str | None) -> str:
+    return f" ({place})" if place else ""
+
+
+@contextmanager
+def _without_file_config() -> Iterator[None]:
+    """Let env.py's `fileConfig` do nothing in this thread: there is no file, and a platform's log handler would go."""
+    theirs, ours = logging.config.fileConfig, threading.get_ident()
+
+    def file_config(*positional: Any, **named: Any) -> None:  # noqa: ANN401 – as logging declares it
+        if threading.get_ident() != ours:
+            theirs(*positional, **named)
+
+    logging.config.fileConfig = file_config
+    try:
+        yield
+    finally:
+        logging.config.fileConfig = theirs

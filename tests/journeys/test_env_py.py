@@ -1,0 +1,303 @@
+"""A user's own env.py: one that takes the connection works unchanged, another is told which lines it lacks."""
+
+import gc
+import logging
+import logging.config
+from pathlib import Path
+from typing import Any
+
+import alembic
+import pytest
+
+from app.migrator import stamp
+from app.migrator.call import Call
+from app.migrator.revisions import handover
+from app.problem import Problem
+from app.report import Event
+from tests.conftest import MakeSettings, WriteHistory, client_of
+from tests.servers import APPLY, PROJECT, READ, Database
+
+TEMPLATES = Path(alembic.__file__).parent / "templates"
+NEVER_AWAITED = pytest.mark.filterwarnings(
+    "ignore:coroutine 'run_async_migrations' was never awaited"  # the template makes one that cannot be run
+)
+CREATE = {"a1": "op.execute('CREATE TABLE a (id int)')", "b2": "op.execute('CREATE TABLE b (id int)')"}
+COOKBOOK = """
+from logging.config import fileConfig
+
+from alembic import context
+from sqlalchemy import engine_from_config, pool, text
+
+config = context.config
+fileConfig(config.config_file_name)
+target_metadata = None
+seen = []
+
+
+def include_object(thing, name, kind, reflected, compare_to):
+    return kind != "table" or name != "spatial_ref_sys"
+
+
+def note(ctx, step, heads, run_args):
+    ctx.connection.execute(text("INSERT INTO seen VALUES (:version)"), {"version": ",".join(heads)})
+
+
+def run_migrations_offline():
+    context.configure(url=config.get_main_option("sqlalchemy.url"), literal_binds=True)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def do_run_migrations(connection):
+    tenant = context.get_x_argument(as_dictionary=True).get("tenant", "nobody")
+    connection.execute(text("CREATE TABLE IF NOT EXISTS seen (version text)"))
+    connection.execute(text(f"SET myapp.tenant = '{tenant}'"))
+    context.configure(
+        connection=connection, target_metadata=target_metadata, include_object=include_object, on_version_apply=note
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def run_migrations_online():
+    connectable = config.attributes.get("connection", None)
+    if connectable is None:
+        connectable = engine_from_config(
+            config.get_section(config.config_ini_section), prefix="sqlalchemy.", poolclass=pool.NullPool
+        )
+        with connectable.connect() as connection:
+            do_run_migrations(connection)
+    else:
+        do_run_migrations(connectable)
+
+
+if context.is_offline_mode():
+    run_migrations_offline()
+else:
+    run_migrations_online()
+"""
+OF_ITS_OWN = """
+import os
+import sqlalchemy as sa
+from alembic import context
+
+engine = sa.create_engine(sa.make_url({url!r}).set(drivername="postgresql+psycopg"), poolclass=sa.NullPool)
+with engine.connect() as connection:
+    try:
+        context.configure(connection=connection)
+    except Exception:
+        {otherwise}
+    with context.begin_transaction():
+        context.run_migrations()
+"""
+
+
+def unheard(_: Event) -> None:
+    """Nobody listens."""
+
+
+async def call(configuration: Any, what: str) -> Any:
+    """Run, rehearse, plan or stamp: the answer's status and document."""
+    if what == "stamp":
+        try:
+            run = await stamp.stamp(Call(request_id="test", target="heads"), configuration, emit=unheard)
+        except Problem as problem:
+            return problem.status, problem.document()
+        return 200, run.model_dump(mode="json")
+    async with client_of(configuration) as client:
+        if what == "plan":
+            answer = await client.get("/plan", headers=READ)
+        else:
+            answer = await client.post(f"/{what}", headers=APPLY, json={})
+    return answer.status_code, answer.json()
+
+
+def is_refused(status: int, document: Any) -> bool:
+    assert status == 503, document
+    assert document["type"].endswith("#unsuitable-env-py")
+    assert document["retryable"] is False
+    return True
+
+
+def is_untouched(database: Database) -> bool:
+    return database.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'") == []
+
+
+def with_lines(env_py: str, lines: str) -> str:
+    """env.py with the lines that a refusal shows, before its last `else:`."""
+    before, otherwise, after = env_py.rpartition("else:\n")
+    return f"{before}{lines}\n{otherwise}{after}"
+
+
+@NEVER_AWAITED
+@pytest.mark.parametrize("template", ["generic", "async", "pyproject", "pyproject_async"])
+async def test_alembics_own_templates_are_refused_until_they_have_the_three_lines(
+    settings: MakeSettings, write_history: WriteHistory, database: Database, template: str, driver: str
+) -> None:
+    history = write_history(**CREATE)
+    env_py = (TEMPLATES / template / "env.py").read_text()
+    (history / "env.py").write_text(env_py)
+    for what in ("migrate", "rehearse", "stamp"):
+        status, document = await call(settings(history), what)
+        assert is_refused(status, document)
+        assert handover.ONLINE in document["hint"]
+        assert "env.py:" in document["detail"]
+        # asyncpg's revisions are run in an event loop.
+        in_a_loop = "async" in template and driver == "asyncpg"
+        assert ("asyncio.run() cannot be called" if in_a_loop else "KeyError: 'url'") in document["detail"]
+        assert is_untouched(database)
+    assert document["run_id"]
+    assert database.execute(
+        "SELECT DISTINCT outcome, error ->> 'type' LIKE '%unsuitable%' FROM migration_endpoint.run"
+    ) == [("failed", True)]
+    assert (await call(settings(history), "plan"))[0] == 200  # offline it needs no connection
+    with_them = write_history(**CREATE)
+    (with_them / "env.py").write_text(with_lines(env_py, handover.ONLINE))
+    for what in ("plan", "rehearse", "migrate"):
+        status, document = await call(settings(with_them), what)
+        assert status == 200, document
+    assert database.execute("SELECT version_num FROM alembic_version") == [("b2",)]
+    assert database.execute("SELECT revision FROM migration_endpoint.step ORDER BY id") == [("a1",), ("b2",)]
+    gc.collect()  # what was never awaited is said so as it goes: here, and not in another test
+
+
+@pytest.mark.parametrize("otherwise", ["raise", "pass  # goes on regardless"])
+async def test_a_connection_of_its_own_is_refused_before_anything_is_run_on_it(
+    settings: MakeSettings, write_history: WriteHistory, database: Database, otherwise: str
+) -> None:
+    history = write_history(**CREATE)
+    (history / "env.py").write_text(OF_ITS_OWN.format(url=database.url, otherwise=otherwise))
+    for what in ("migrate", "rehearse", "stamp"):
+        status, document = await call(settings(history), what)
+        assert is_refused(status, document)
+        assert "it configured another connection (env.py:9)" in document["detail"]
+        assert is_untouched(database)
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("", "it ended without a call of `context.configure`"),
+        ("raise SystemExit('DATABASE_URL is not set')", "it raised `SystemExit: DATABASE_URL is not set` (env.py:5)"),
+        ("connection.connect()", "no attribute 'connect'` (env.py:5)"),
+        ("raise ValueError('postgresql://me:secret-of-mine@db.example/shop')", "postgresql://***@db.example/shop"),
+        ("context.configure(dialect_name='postgresql')", "it configured no connection (env.py:5)"),
+        ("context.configure(connection)", "it ended without a call of `context.run_migrations`"),
+    ],
+)
+async def test_an_env_py_that_comes_to_nothing_is_refused_with_its_own_words(
+    settings: MakeSettings, write_history: WriteHistory, database: Database, code: str, words: str
+) -> None:
+    history = write_history(**CREATE)
+    head = "from alembic import context\n\nconnection = context.config.attributes.get('connection')\n\n"
+    (history / "env.py").write_text(f"{head}{code}\n")
+    status, document = await call(settings(history), "migrate")
+    assert is_refused(status, document)
+    assert words in document["detail"], document
+    assert "secret-of-mine" not in str(document)
+    assert document["rolled_back"] is True
+    assert is_untouched(database)
+
+
+@pytest.mark.parametrize("what", ["migrate", "rehearse", "stamp", "plan"])
+async def test_a_missing_env_py_is_said_to_be_missing(
+    settings: MakeSettings, write_history: WriteHistory, database: Database, what: str
+) -> None:
+    history = write_history(**CREATE)
+    (history / "env.py").unlink()
+    status, document = await call(settings(history), what)
+    assert is_refused(status, document)
+    assert document["detail"] == f"There is no env.py in {history.name}."
+    assert "migrations/env.py" in document["hint"]
+    assert is_untouched(database)
+
+
+async def test_a_plan_shows_the_lines_that_make_an_env_py_run_offline(
+    settings: MakeSettings, write_history: WriteHistory, database: Database
+) -> None:
+    history = write_history(**CREATE)
+    head = "from alembic import context\n\ntarget_metadata = None\n"
+    takes_it = handover.ONLINE.removeprefix("el").replace("is not None", "is not None or True")
+    (history / "env.py").write_text(f"{head}connection = context.config.attributes['connection']\n{takes_it}\n")
+    status, document = await call(settings(history), "plan")
+    assert is_refused(status, document)
+    assert "it raised `KeyError: 'connection'` (env.py:4)" in document["detail"]
+    assert handover.OFFLINE in document["hint"]
+    offline_too = write_history(**CREATE)
+    (offline_too / "env.py").write_text(f"{head}{handover.OFFLINE}\n{handover.ONLINE}\n")
+    status, document = await call(settings(offline_too), "plan")
+    assert (status, [each["sql"] for each in document["pending"]]) == (
+        200,
+        ["CREATE TABLE a (id int);", "CREATE TABLE b (id int);"],
+    )
+
+
+async def test_an_env_py_of_the_cookbook_works_unchanged(
+    settings: MakeSettings, write_history: WriteHistory, database: Database
+) -> None:
+    """It configures logging unconditionally, and uses the connection before it hands it to Alembic."""
+    index = "with op.get_context().autocommit_block():\n    op.execute('CREATE INDEX CONCURRENTLY ix ON a (id)')"
+    told = "op.execute(\"INSERT INTO a VALUES (length(current_setting('myapp.tenant')))\")"
+    history = write_history(**CREATE, c3=index, d4=told)
+    (history / "env.py").write_text(COOKBOOK)
+    configuration = settings(history, x="tenant=acme")
+    handlers = list(logging.getLogger().handlers)
+    stranger = logging.getLogger("a.logger.of.the.platform")
+    for what in ("plan", "rehearse", "migrate"):
+        status, document = await call(configuration, what)
+        assert status == 200, document
+    assert logging.getLogger().handlers == handlers
+    assert not stranger.disabled
+    assert logging.config.fileConfig.__module__ == "logging.config"
+    assert [step["revision"] for step in document["applied"]] == ["a1", "b2", "c3", "d4"]
+    assert database.execute("SELECT version FROM seen") == [("a1",), ("b2",), ("c3",), ("d4",)]
+    assert database.execute("SELECT id FROM a") == [(4,)]
+
+
+async def test_the_async_template_with_a_shared_connection_works_unchanged(
+    settings: MakeSettings, write_history: WriteHistory, database: Database
+) -> None:
+    history = write_history(**CREATE)
+    template = (TEMPLATES / "async" / "env.py").read_text()
+    shared = template.replace(
+        "    asyncio.run(run_async_migrations())",
+        '    connectable = config.attributes.get("connection", None)\n    if connectable is None:\n'
+        "        asyncio.run(run_async_migrations())\n    else:\n        do_run_migrations(connectable)",
+    )
+    assert shared != template
+    (history / "env.py").write_text(shared)
+    status, document = await call(settings(history), "migrate")
+    assert (status, document["outcome"]) == (200, "upgraded"), document
+
+
+async def test_what_env_py_raises_once_it_has_configured_ours_is_a_failure_of_the_run(
+    settings: MakeSettings, write_history: WriteHistory, database: Database
+) -> None:
+    history = write_history(**CREATE)
+    env_py = (PROJECT / "migrations" / "env.py").read_text()
+    (history / "env.py").write_text(
+        env_py.replace("        context.run_migrations()", "        raise ValueError('late')")
+    )
+    status, document = await call(settings(history), "migrate")
+    assert (status, document["type"].partition("#")[2]) == (500, "migration-failed")
+    assert "ValueError: late" in document["detail"]
+    status, document = await call(settings(history), "plan")
+    assert document["detail"] == "env.py cannot be run offline, as a plan needs it: ValueError: late"
+
+
+async def test_what_the_database_says_to_env_py_is_not_taken_for_a_fault_of_env_py(
+    settings: MakeSettings, write_history: WriteHistory, database: Database
+) -> None:
+    history = write_history(**CREATE)
+    asks = "from sqlalchemy import text\nconnection.execute(text('SELECT 1/0'))"
+    (history / "env.py").write_text(
+        f"from alembic import context\nconnection = context.config.attributes['connection']\n{asks}\n"
+    )
+    status, document = await call(settings(history), "migrate")
+    assert (status, document["type"].partition("#")[2], document["sqlstate"]) == (500, "migration-failed", "22012")
+
+
+def test_the_page_on_env_py_shows_the_lines_of_the_refusals() -> None:
+    page = (PROJECT / "docs" / "env-py.md").read_text()
+    assert handover.ONLINE in page
+    assert handover.OFFLINE in page
