@@ -9,7 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 from app import log, settings
-from app.errors import InternalError, InvalidRequest, NotConfigured
+from app.errors import BrokenHistory, InternalError, InvalidRequest, NotConfigured
 from app.problem import Problem
 from app.report import Report
 from app.settings import Settings
@@ -52,10 +52,18 @@ def _refuse(problem: Problem, request_id: str, *, as_json: bool) -> int:
     if as_json:
         show(json.dumps(problem.document(request_id=request_id), default=str))
     else:
-        show(f"{problem.title}: {problem.detail}\n{problem.hint}", to_stderr=True)
+        show("\n".join([f"{problem.title}: {problem.detail}", *_faults(problem), problem.hint]), to_stderr=True)
     if problem.retryable:
         return TRY_AGAIN
-    return NOT_USABLE if isinstance(problem, NotConfigured | InvalidRequest) else FAILED
+    return NOT_USABLE if isinstance(problem, NotConfigured | BrokenHistory | InvalidRequest) else FAILED
+
+
+def _faults(problem: Problem) -> list[str]:
+    """What is wrong with a broken history, where it is more than the problem's detail says."""
+    faults = problem.members["faults"] if isinstance(problem, BrokenHistory) else []
+    lines = [f"  {each['file'] or '–'}: {each['message']} {each['hint']}" for each in faults]
+    more = problem.members.get("not_shown")
+    return [*lines, f"  … and {more} more"] if more else lines
 
 
 def names(revisions: list[str]) -> str:

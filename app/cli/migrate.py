@@ -22,7 +22,7 @@ def add_to(commands: Commands) -> None:
     migrate.set_defaults(command=_migrate)
 
     downgrade = commands.add_parser("downgrade", help="downgrade the database by a reviewed plan; off unless allowed")
-    downgrade.add_argument("target", help="a revision, or `base`")
+    downgrade.add_argument("target", help="a revision, `base`, or how many back: -1")
     downgrade.set_defaults(command=_downgrade)
 
     for command in (migrate, downgrade):

@@ -42,6 +42,8 @@ class Use:
     run_id: UUID | None
     outcome: str | None
     """Of its run; None when none took place."""
+    from_heads: tuple[str, ...] | None
+    """Where that began."""
     answer: dict[str, Any] | None
     """None while the run goes on, and when it died."""
 
@@ -50,14 +52,16 @@ async def first_use(control: Session, schema: str, once: Once) -> Use | None:
     """What became of the call that used this key first, or None."""
     ledger = identifier(schema)
     rows = await control.execute(
-        "SELECT i.body, i.run_id::text, r.outcome, coalesce(i.answer, r.answer, r.error::json)::text "
+        "SELECT i.body, i.run_id::text, r.outcome, to_json(r.from_heads)::text, "
+        "coalesce(i.answer, r.answer, r.error::json)::text "
         f"FROM {ledger}.idempotency i LEFT JOIN {ledger}.run r ON r.id = i.run_id "
         f"WHERE i.key = {literal(once.key)} AND NOT ({_IS_OLD.format(i='i')})"
     )
     if not rows:
         return None
-    body, run_id, outcome, answer = rows[0]
-    return Use(body, UUID(run_id) if run_id else None, outcome, json.loads(answer) if answer else None)
+    body, run_id, outcome, heads, answer = rows[0]
+    from_heads = tuple(json.loads(heads)) if heads else None
+    return Use(body, UUID(run_id) if run_id else None, outcome, from_heads, json.loads(answer) if answer else None)
 
 
 def claim(schema: str, once: Once, *, run_id: UUID | None = None, answer: dict[str, Any] | None = None) -> str:

@@ -11,6 +11,7 @@
     ├── RunEnded                                    there is nothing left to cancel
     ├── NotConfigured                               the environment of the deployment
     ├── UnsuitableEnvPy                             its env.py
+    ├── BrokenHistory                               the deployment's revisions
     ├── WrongDeployment                             the webhook's event is about another one
     ├── WrongEnvironment                            the database is another environment's
     ├── LockHeld                                    somebody else is at work
@@ -54,6 +55,7 @@ from app.errors.database import (
     TlsFailed,
 )
 from app.errors.deployment import (
+    BrokenHistory,
     InternalError,
     NotConfigured,
     UnsuitableEnvPy,
@@ -90,6 +92,7 @@ __all__ = [
     "AlreadyVersioned",
     "BadSignature",
     "BodyTooLarge",
+    "BrokenHistory",
     "Cancelled",
     "DatabaseAhead",
     "DatabaseAuthFailed",

@@ -17,6 +17,16 @@ class UnsuitableEnvPy(Problem):
     hint = 'Let it take `context.config.attributes.get("connection")`, or use the env.py of this project.'
 
 
+class BrokenHistory(Problem):
+    """The revisions cannot be loaded; the database was not asked. Carries everything that is wrong with them."""
+
+    slug, status, title = "broken-history", 503, "The revisions cannot be loaded"
+    hint = (
+        "Each of the `faults` says what to do. Correct them and deploy again; nothing can be told or done before. "
+        "`alembic history` in a checkout of the deployed commit meets the first of them."
+    )
+
+
 class WrongDeployment(Problem):
     """A webhook's event is about another deployment than the one that was asked. Carries event and deployment."""
 

@@ -1,9 +1,13 @@
 """A call: what somebody wants of the migrator, and who it is."""
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 
 from app.report import Direction
+
+RELATIVE = re.compile(r"(?:(?P<branch>[^@]+)@)?(?P<symbol>\w+)?(?P<steps>[+-][0-9]{1,9})")
+"""A relative target, as Alembic reads it; but Alembic looks at its beginning only, and passes over what follows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,3 +35,13 @@ class Call:
     """Whether the same call gets a failure again, rather than another try."""
     body: str = ""
     """What the call asks for, in a form that is the same whenever it asks for the same."""
+
+    @property
+    def is_relative(self) -> bool:
+        """Whether the target counts from somewhere, as `+1`, `label@-2` and `a1+3` do."""
+        return is_relative(self.target)
+
+
+def is_relative(target: str) -> bool:
+    """Whether a target counts from somewhere."""
+    return RELATIVE.fullmatch(target) is not None

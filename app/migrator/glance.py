@@ -3,6 +3,9 @@
 Loading Alembic and SQLAlchemy, and through Alembic every revision, is most of what the first call of a cold function
 would take, and mostly there is nothing to do. The text of the revisions says enough if it is simple: one chain, in
 plain assignments. Whatever is not so simple is left to Alembic.
+
+What a revision imports is not looked at, although Alembic could not load one that lacks a module. That nothing is to be
+done is true all the same, nothing runs, and whatever would run a revision loads them all first.
 """
 
 import ast
@@ -62,6 +65,11 @@ class Places:
 def places(settings: AlembicOptions) -> Places:
     """Where the revisions are."""
     return Places(settings.script_location, settings.version_locations, settings.recursive_version_locations)
+
+
+def reference(file: Path) -> str:
+    """A file's path, the same on every machine: from the project's root, or from where the history's folder lies."""
+    return str(file.relative_to(PROJECT) if file.is_relative_to(PROJECT) else Path(*file.parts[-3:]))
 
 
 @once.InAThread  # there may be a thousand

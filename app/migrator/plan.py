@@ -68,8 +68,18 @@ async def drawn(
     *,
     edited: list[ModifiedRevision],
     holder: Holder | None = None,
+    destination: str | None = None,
 ) -> Plan:
     """The plan for a database that `facts` tells of, all of whose heads are known.
+
+    Args:
+        history: The deployment's.
+        facts: What a look at the database has told.
+        target: As it was asked for.
+        direction: Up or down.
+        edited: The applied revisions that were edited since.
+        holder: As `plan` has it.
+        destination: What the target means, where it does not count from where the database is.
 
     Raises:
         UnknownTarget, LockHeld: as `plan`.
@@ -78,12 +88,13 @@ async def drawn(
     from app.migrator import revisions  # brings Alembic, which `history` has brought already
     from app.migrator.revisions import rendering
 
-    pending = history.pending(facts.heads, target, direction)
+    destination = destination or history.destination(facts.heads, target, direction)
+    pending = history.pending(facts.heads, destination, direction)
     scripts: list[Rendered] = []
     began = time.monotonic()
     try:
         if pending:
-            scripts = await asyncio.to_thread(rendering.rendered, history, facts.heads, target, direction)
+            scripts = await asyncio.to_thread(rendering.rendered, history, facts.heads, destination, direction)
     except revisions.AlembicIsBusy:
         raise held(holder, waited_s=time.monotonic() - began) from None
     found, linter = await lint.findings(

@@ -51,6 +51,8 @@ class Record:
     def __init__(self, call: Call, settings: Settings, run_id: UUID, *, heads: tuple[str, ...] = ()) -> None:
         self.ledger: Ledger | None = None
         """Where the steps go; None before the run is on record, and when it cannot be."""
+        self.first_heads: tuple[str, ...] | None = None
+        """Where the run of an earlier call with this Idempotency-Key began, if this one is to go on with it."""
         self._call = call
         self._once = _once(call, heads)
         self._settings = settings
@@ -88,6 +90,7 @@ class Record:
         if first.outcome == "running" and holder is not None and holder.run_id == first.run_id:
             raise StillRunning(f"Run {first.run_id} is still going on.", run_id=str(first.run_id))
         if first.answer is None or first.answer.get("retryable"):
+            self.first_heads = first.from_heads
             return None  # its run died, or was to be tried again
         if first.outcome in ("failed", "cancelled"):
             if self._call.replays_failures:

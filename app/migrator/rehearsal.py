@@ -80,6 +80,9 @@ async def rehearse(call: Call, settings: Settings, *, turn: Turn, emit: Emit) ->
 class _Rehearser(Runner):
     """A rehearsal: what it was asked for, what it knows so far, and what it does beyond what a run does too."""
 
+    _destination: str
+    """What the target means, by the last look."""
+
     async def pending(self, control: Session, facts: Facts, history: History) -> list[Revision]:
         """What is to be rehearsed.
 
@@ -90,7 +93,8 @@ class _Rehearser(Runner):
         condition.insist_on_environment(facts, self._settings)
         _insist_on_a_stage(facts, self._settings)
         await status.insist_on_a_match(control, self._settings, history, facts)
-        return history.pending(facts.heads, self._call.target)
+        self._destination = history.destination(facts.heads, self._call.target)
+        return history.pending(facts.heads, self._destination)
 
     async def rehearses(self, history: History, pending: list[Revision], *, guard: Guard, before: Facts) -> Rehearsal:
         """Rehearse while the guard holds the lock.
@@ -112,7 +116,7 @@ class _Rehearser(Runner):
         self._tell(Event("rehearsal.started", {"target": self._call.target, "pending": len(pending)}))
         problem = await watch.over(
             work,
-            lambda opened, _: revisions.rehearse(history, opened, self._call.target, work),
+            lambda opened, _: revisions.rehearse(history, opened, self._destination, work),
             guard=guard,
             turn=self._turn,
         )

@@ -10,18 +10,22 @@ from app.database import connection, url
 from app.database.catalog import ALL, Costly, Facts
 from app.database.connection import Session
 from app.errors import (
+    DatabaseUnavailable,
     DowngradeNotAllowed,
     HistoryMismatch,
     LockHeld,
+    LockLost,
     PlanRefused,
     PlanRequired,
     WrongEnvironment,
 )
 from app.migrator import condition, glance, modified, once, status, terms
+from app.migrator.aim import Aim
 from app.migrator.call import Call
 from app.migrator.runner import Runner
 from app.migrator.terms import Terms
 from app.migrator.turn import Turn
+from app.problem import Problem
 from app.report import Emit, Revision, Run
 from app.settings import Settings
 
@@ -74,15 +78,18 @@ async def migrate(call: Call, settings: Settings, *, turn: Turn, emit: Emit) -> 
                         before = await runner.look(control)
                         if (answer := await errand.answer_without_a_run(control, before)) is not None:
                             return answer
-                        await errand.terms.insist_on_the_pin(control, before, errand.pending)
-                        await errand.terms.insist_on_findings(before, errand.pending)
-                        await runner.goes_on_record(control, before, pending=len(errand.pending), terms=errand.terms)
+                        await errand.terms.insist_on_the_pin(control, before)
+                        await errand.terms.insist_on_findings(before)
+                        await runner.goes_on_record(
+                            control, before, pending=len(errand.aim.pending), terms=errand.terms
+                        )
                     return await runner.carries_out(
                         errand.apply,
                         guard=guard,
                         before=before,
-                        pending=errand.pending,
+                        pending=errand.aim.pending,
                         missing=errand.missing,
+                        settle=errand.settle,
                         outcome="upgraded" if call.direction == "upgrade" else "downgraded",
                     )
     except (LockHeld, HistoryMismatch, WrongEnvironment, PlanRefused) as refusal:
@@ -94,8 +101,8 @@ class _Errand:
     """What a run is to do, which each look at the database may change."""
 
     def __init__(self, call: Call, settings: Settings, history: "History", runner: Runner) -> None:
-        self.pending: list[Revision] = []
-        self.terms = Terms(call, settings, history)
+        self.aim = Aim(call, settings, history)
+        self.terms = Terms(call, settings, history, self.aim)
         self._call = call
         self._settings = settings
         self._history = history
@@ -104,7 +111,8 @@ class _Errand:
     @property
     def costly(self) -> frozenset[Costly]:
         """What else a look has to ask, which mostly tells that nothing is to be done."""
-        return ALL if self._call.idempotency_key is not None or self.terms.judge_findings else _LITTLE
+        asks_for_more = self._call.idempotency_key is not None or self.aim.counts_from_its_pin
+        return ALL if asks_for_more or self.terms.judge_findings else _LITTLE
 
     async def answer_without_a_run(self, control: Session, facts: Facts) -> Run | None:
         """The answer when an earlier call got it, or when nothing is to be done; None when something is `pending`.
@@ -120,12 +128,12 @@ class _Errand:
         self._history.resolve(call.target, call.direction)  # a target that is not here at all is said first
         condition.insist_on_environment(facts, self._settings)
         await status.insist_on_a_match(control, self._settings, self._history, facts)
-        self.pending = self._history.pending(facts.heads, call.target, call.direction)
-        if not self.pending:
+        await self.aim.take(control, facts, self._runner.record.first_heads)
+        if not self.aim.pending:
             return await self._runner.nothing_to_do(control, facts)
         await modified.insist_on_none(control, self._settings, self._history, facts)
         if call.plans is None:  # else it is first to be seen, under the lock, that this is the plan which was reviewed
-            await self.terms.insist_on_findings(facts, self.pending)
+            await self.terms.insist_on_findings(facts)
         return None
 
     def answer_by_what_others_saw(self) -> Run | None:
@@ -135,7 +143,7 @@ class _Errand:
             UnknownTarget, MultipleHeads: as before.
         """
         facts, call = self._runner.seen, self._call
-        if facts is None or condition.is_foreign(facts, self._settings):
+        if facts is None or condition.is_foreign(facts, self._settings) or call.is_relative:
             return None
         if not all(map(self._history.knows, facts.heads)):
             return None
@@ -148,13 +156,23 @@ class _Errand:
         """Run Alembic."""
         from app.migrator import revisions  # brings Alembic, which most calls do without
 
-        revisions.run(self._history, opened, self._call.target, work, self._call.direction)
+        revisions.run(self._history, opened, self.aim.destination, work, self._call.direction)
 
     def missing(self, after: Facts) -> list[Revision]:
         """What is still to be done after the work."""
         if all(map(self._history.knows, after.heads)):
-            return self._history.pending(after.heads, self._call.target, self._call.direction)
-        return self.pending  # a run that has lost its lock may find what another deployment's has done meanwhile
+            return self._history.pending(after.heads, self.aim.destination, self._call.direction)
+        return self.aim.pending  # a run that has lost its lock may find what another deployment's has done meanwhile
+
+    def settle(self, problem: Problem) -> None:
+        """Have nobody repeat a call whose target counts from somewhere else by now."""
+        may_have_applied = problem.members.get("applied") or isinstance(problem, DatabaseUnavailable | LockLost)
+        if problem.retryable and may_have_applied and self._call.is_relative and self._call.plans is None:
+            problem.retryable = False
+            problem.hint = (
+                f"Call again with the target `{self.aim.destination}`, which `{self._call.target}` meant in this run: "
+                "by now it would count from where this run has stopped. A pinned plan can be continued as it is."
+            )
 
 
 async def _at_a_glance(call: Call, settings: Settings, *, turn: Turn, emit: Emit) -> Run | None:

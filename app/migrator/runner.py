@@ -131,6 +131,7 @@ class Runner:
         before: Facts,
         pending: list[Revision],
         missing: Callable[[Facts], list[Revision]],
+        settle: Callable[[Problem], None] = lambda _: None,
         outcome: Reached = "upgraded",
     ) -> Run:
         """Do the work while the guard holds the lock, and put its end on record.
@@ -141,6 +142,7 @@ class Runner:
             before: What a look at the database told since the lock is held.
             pending: What is expected to run.
             missing: What the database still lacks, when it is read back afterwards.
+            settle: Says what else is to be said of the problem that a run has ended in.
             outcome: How a run that succeeds is recorded.
 
         Raises:
@@ -185,6 +187,7 @@ class Runner:
                 self._warn(*self._conditions(after))
                 answer = self._answer(before, after, outcome=outcome, work=work)
                 if problem is not None:
+                    settle(problem)
                     problem.members["warnings"] = self._warnings
                 told = problem or answer
                 unwritten = await self.record.ends(fresh, after, outcome, retries=work.retries, told=told)
@@ -202,6 +205,7 @@ class Runner:
         ended = problem.slug if problem else outcome
         self._tell(Event("run.ended", {"outcome": ended, "duration_ms": self._elapsed_ms()}))
         if problem is not None:
+            settle(problem)
             problem.members["warnings"] = self._warnings
             raise problem
         assert answer is not None  # noqa: S101 – without one there is a problem

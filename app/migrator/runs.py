@@ -1,6 +1,7 @@
 """The runs on record: listed, looked at while they go on, followed to their end, and cancelled, from any instance."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -10,7 +11,7 @@ from uuid import UUID
 from app.database import backends, connection, lock, url
 from app.database.catalog import Facts
 from app.database.connection import Session
-from app.errors import LockLost, NotFound, RunEnded
+from app.errors import BrokenHistory, LockLost, NotFound, RunEnded
 from app.migrator import status, story
 from app.report import Event, RunInDetail, Runs, Selection
 from app.settings import Settings
@@ -59,8 +60,10 @@ async def _detail(control: Session, settings: Settings, facts: Facts, run_id: UU
     live: dict[str, Any] = {"state": "running", "progress": holder.progress}
     live["index_build"] = await backends.index_build(control, run_id)
     if holder.revision is not None:
-        # PostgreSQL has cut a long one, as it is part of a name.
-        live["revision"] = (await status.history(settings)).completed(holder.revision)
+        live["revision"] = holder.revision
+        with contextlib.suppress(BrokenHistory):  # which keeps nobody from looking at a run, or from ending it
+            # PostgreSQL has cut a long one, as it is part of a name.
+            live["revision"] = (await status.history(settings)).completed(holder.revision)
     return found.model_copy(update=live)
 
 

@@ -6,7 +6,7 @@ from app.database.schema import Change, Definition, Place
 from app.database.unreachable import place
 from app.errors import AlreadyVersioned, HistoryMismatch, LockHeld, UnknownTarget, WrongEnvironment
 from app.migrator import condition, drift, revisions, status
-from app.migrator.call import Call
+from app.migrator.call import Call, is_relative
 from app.migrator.runner import Runner
 from app.migrator.turn import Turn
 from app.report import Emit, Proposal, Run
@@ -21,6 +21,7 @@ async def proposal(settings: Settings, target: str) -> Proposal:
         NotConfigured, DatabaseUnavailable: as each run does.
     """
     history = await status.history(settings)
+    _insist_on_a_name(target, history.heads)
     taken = history.pending((), target)
     if not taken:
         raise UnknownTarget("This deployment has no revisions, so there is nothing to stamp.", target=target, heads=[])
@@ -72,6 +73,7 @@ async def stamp(call: Call, settings: Settings, *, emit: Emit) -> Run:
         Problem: as `proposal`, and as each run.
     """
     history = await status.history(settings)
+    _insist_on_a_name(call.target, history.heads)
     history.resolve(call.target)
     runner = Runner(call, settings, url.database(settings), turn=Turn(), emit=emit, heads=history.heads)
     try:
@@ -97,6 +99,12 @@ async def stamp(call: Call, settings: Settings, *, emit: Emit) -> Run:
     except (LockHeld, HistoryMismatch, WrongEnvironment) as refusal:
         await runner.refuses(refusal)
         raise
+
+
+def _insist_on_a_name(target: str, heads: tuple[str, ...]) -> None:
+    """See that the target is not relative: a database without a version has nothing from which to count."""
+    if is_relative(target):
+        raise UnknownTarget(f"A stamp takes a revision by its name, and `{target}` counts.", target=target, heads=heads)
 
 
 def _insist_on_no_version(facts: Facts, settings: Settings) -> None:

@@ -33,7 +33,8 @@ async def history(settings: Settings) -> "History":
     """The deployment's revisions. Imports Alembic when it is first needed, in a thread, since that takes a while.
 
     Raises:
-        NotConfigured: A revision's file cannot be imported, or the chain is broken.
+        NotConfigured: The folder of revisions is not there.
+        BrokenHistory: A revision's file cannot be imported, or the chain is broken.
     """
     await _alembic()
     from app.migrator import revisions

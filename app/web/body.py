@@ -12,7 +12,9 @@ from app.web.problems import invalid
 LARGEST_BODY = 64 * 1024
 """Bytes; a valid body has well under one thousand."""
 
-_Target = Annotated[str, Field(min_length=1, max_length=200, description="A revision, as Alembic names them.")]
+_Target = Annotated[
+    str, Field(min_length=1, max_length=200, description="As Alembic has it: an id, `heads`, `label@head`, `+1`.")
+]
 
 
 class _Body(BaseModel):

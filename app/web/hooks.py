@@ -18,6 +18,7 @@ from app import log
 from app.errors import (
     BadSignature,
     BodyTooLarge,
+    BrokenHistory,
     DatabaseAhead,
     Diverged,
     InvalidRequest,
@@ -144,6 +145,7 @@ def _replay_while_it_goes_on(again: StillRunning, request: Request) -> JSONRespo
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     **documented(
         *DATABASE,
+        BrokenHistory,
         NotConfigured,
         BadSignature,
         InvalidRequest,

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from app.errors import (
     BodyTooLarge,
+    BrokenHistory,
     Cancelled,
     DatabaseAhead,
     Diverged,
@@ -71,6 +72,7 @@ _STOPPED = (TimeBudgetExhausted, LockTimeout, LockLost, StatementTimeout, Cancel
 _PROBLEMS = (
     *KEYED,
     *DATABASE,
+    BrokenHistory,
     InsufficientScope,
     InvalidRequest,
     UnknownTarget,
@@ -82,6 +84,7 @@ _PROBLEMS = (
     WrongEnvironment,
     DatabaseAhead,
     Diverged,
+    MultipleHeads,
     PlanChanged,
     PlanRequired,
     UnsafePlan,
@@ -113,7 +116,7 @@ _IfMatch = Annotated[
     "/migrate",
     openapi_extra=_takes(body.MigrateRequest, required=False),
     response_model=Run,
-    responses={**documented(*_PROBLEMS, MultipleHeads), **_EARLY},
+    responses={**documented(*_PROBLEMS), **_EARLY},
 )
 async def migrate(
     request: Request,

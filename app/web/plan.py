@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 
 from app.errors import (
+    BrokenHistory,
     DatabaseAhead,
     Diverged,
     InvalidRequest,
@@ -26,6 +27,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
     **documented(
         *KEYED,
         *DATABASE,
+        BrokenHistory,
         InvalidRequest,
         UnknownTarget,
         WrongEnvironment,

@@ -5,6 +5,7 @@ from fastapi import APIRouter, Request
 from app import log
 from app.errors import (
     BodyTooLarge,
+    BrokenHistory,
     DatabaseAhead,
     Diverged,
     InsufficientScope,
@@ -37,6 +38,7 @@ router = APIRouter()
     responses=documented(
         *KEYED,
         *DATABASE,
+        BrokenHistory,
         InsufficientScope,
         InvalidRequest,
         UnknownTarget,

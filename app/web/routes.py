@@ -9,7 +9,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request, Response
 
 from app import log
-from app.errors import InsufficientScope, InvalidRequest, NotFound, RunEnded
+from app.errors import BrokenHistory, InsufficientScope, InvalidRequest, NotFound, RunEnded
 from app.problem import Problem
 from app.report import Event, RunInDetail, Runs, Selection, Status
 from app.web.house import DATABASE, KEYED, MayApply, MayRead, configured, house
@@ -20,7 +20,7 @@ from app.web.stream import EventStream
 router = APIRouter()
 
 
-@router.get("/status", responses=documented(*KEYED, *DATABASE, InvalidRequest))
+@router.get("/status", responses=documented(*KEYED, *DATABASE, BrokenHistory, InvalidRequest))
 async def status(
     request: Request,
     _: MayRead,
@@ -70,7 +70,7 @@ async def run(request: Request, _: MayRead, run_id: UUID) -> RunInDetail:
     "/runs/{run_id}/events",
     response_class=Response,
     responses={
-        **documented(*KEYED, *DATABASE, InvalidRequest, NotFound),
+        **documented(*KEYED, *DATABASE, BrokenHistory, InvalidRequest, NotFound),
         200: {
             "description": "Events as they happen, and last the `result`.",
             "headers": HEADERS,

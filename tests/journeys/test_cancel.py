@@ -59,6 +59,20 @@ def test_a_statement_that_runs_is_cancelled_and_rolled_back(
     assert (newest["outcome"], newest["to"], newest["error"]["type"]) == ("cancelled", ["a1"], document["type"])
 
 
+def test_a_deployment_whose_own_history_is_broken_can_look_at_a_run_and_end_it(
+    serve: Callable[..., Service], write_history: WriteHistory, database: Database
+) -> None:
+    service = serve(write_history(**SLEEPS))
+    broken = write_history(a1="pass")
+    (broken / "versions" / "b2.py").write_text("import no_such_module")
+    with ThreadPoolExecutor() as threads:
+        call, location = begun(service, database, revision="b2", threads=threads)
+        other = serve(broken)
+        assert (other.get(location).json()["state"], other.get(location).json()["revision"]) == ("running", "b2")
+        assert cancel(other, location).json()["outcome"] == "cancelled"
+        problem(call.result(), "cancelled", 409)
+
+
 def test_a_run_between_two_statements_is_ended_by_its_next_transaction(
     serve: Callable[..., Service], write_history: WriteHistory, database: Database
 ) -> None:

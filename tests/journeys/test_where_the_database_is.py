@@ -138,7 +138,7 @@ async def test_a_call_that_finds_work_and_a_held_lock_is_refused_with_its_holder
 
 
 @pytest.mark.parametrize(
-    "target", ["nowhere", "b", "a1:b2", "+1", "-1", "base", "+9", "a1+9", "b2-9", "h\x00x", "x@head"]
+    "target", ["nowhere", "b", "a1:b2", "-1", "+0", "base", "+9", "a1+9", "b2-9", "h\x00x", "x@head"]
 )
 async def test_a_target_that_this_history_does_not_have_is_refused(
     target: str, write_history: WriteHistory, settings: MakeSettings, database: Database

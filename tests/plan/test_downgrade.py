@@ -62,7 +62,7 @@ async def test_it_needs_a_target_and_the_digest_of_its_plan(
         problem(await downgrade(client, target="a1", plan_digest="0" * 64), "plan-changed", 412)
         of_another_target = (await plan_of(client, "base"))["digest"]
         problem(await downgrade(client, target="a1", plan_digest=of_another_target), "plan-changed", 412)
-        for target in ("-1", "nowhere", "c3@x"):
+        for target in ("+1", "-9", "nowhere", "c3@x", "x@base", "x@-1"):
             problem(await downgrade(client, target=target, plan_digest="0" * 64), "unknown-target", 422)
     assert database.value("SELECT version_num FROM alembic_version") == "c3"
 

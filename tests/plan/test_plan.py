@@ -210,7 +210,7 @@ async def test_what_a_run_would_be_refused_for_so_is_its_plan(
     async with client_of(settings(cut)) as client:
         problem(await client.get("/plan", headers=READ), "database-ahead", 409)
     async with client_of(settings(broken)) as client:
-        problem(await client.get("/plan", headers=READ), "not-configured", 503)
+        problem(await client.get("/plan", headers=READ), "broken-history", 503)
 
 
 async def test_a_plan_names_the_revisions_that_were_edited_and_is_refused_where_a_run_would_be(

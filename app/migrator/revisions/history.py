@@ -3,27 +3,25 @@
 import asyncio
 import functools
 import hashlib
-import re
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from alembic.config import Config
 from alembic.runtime.migration import RevisionStep
 from alembic.script import Script, ScriptDirectory
-from alembic.script.revision import MultipleHeads as AlembicMultipleHeads
+from alembic.script.revision import RangeNotAncestorError
 from alembic.util import CommandError
 
 from app.database.catalog import USUAL, VersionTable
-from app.errors import MultipleHeads, NotConfigured, UnknownTarget
+from app.errors import NotConfigured
 from app.migrator import once
-from app.migrator.glance import PROJECT, folder
+from app.migrator.glance import PROJECT, folder, reference
+from app.migrator.revisions import scripts
 from app.migrator.revisions.options import NOTHING, Options
+from app.migrator.revisions.targets import Targets
 from app.redaction import redacted
 from app.report import Direction, Revision
-
-_RELATIVE = re.compile(r"(?:.*@)?[+-]\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +49,18 @@ class History:
         self._script_location = str(folder(script_location)).replace("%", "%%")
         try:
             self.script = ScriptDirectory.from_config(self.config())  # from here on imports look into the project too
-            options.import_modules()
-            self.heads: tuple[str, ...] = tuple(sorted(self.script.get_heads()))
-        except NotConfigured:
-            raise
-        except (Exception, SystemExit) as error:  # a revision's file is somebody's code, and may raise anything
+        except Exception as error:
             raise NotConfigured(
-                f"The revisions in {script_location} cannot be loaded: {type(error).__name__}: {redacted(str(error))}",
-                hint="Run `alembic history` in a checkout of the deployed commit; it fails in the same way.",
+                f"There are no revisions in {script_location}: {type(error).__name__}: {redacted(str(error))}",
+                hint="Set MIGRATION_SCRIPT_LOCATION to the folder that has env.py and versions/, and deploy it too.",
+                variables=["MIGRATION_SCRIPT_LOCATION"],
             ) from error
+        options.import_modules()
+        scripts.load(self.script)
+        self.heads: tuple[str, ...] = tuple(sorted(self.script.get_heads()))
+        # What other heads depend on is no head in the database, once all is applied.
+        self._reached = {self.heads, tuple(sorted(self.script.get_heads(consider_depends_on=True)))}
+        self._targets = Targets(self.script)
 
     def knows(self, revision: str) -> bool:
         """Whether this history contains the revision of exactly this id."""
@@ -85,20 +86,27 @@ class History:
             UnknownTarget: No revision matches the target, or it does not lie in that direction.
             MultipleHeads: The target is `head`, and there are several.
         """
-        if self._is_every_head(target, direction) and tuple(sorted(current)) == self.heads:
+        if self._is_every_head(target, direction) and tuple(sorted(current)) in self._reached:
             return []  # the usual case, and Alembic would walk the whole graph to find out
         return [revision_of(step.revision) for step in self.steps(tuple(current), target, direction)]
 
     def resolve(self, target: str, direction: Direction = "upgrade") -> None:
-        """See that the target names something here.
+        """See that the target names something here, as far as that can be told without a database.
 
         Raises:
             UnknownTarget: No revision matches it.
             MultipleHeads: It is `head`, and there are several.
         """
-        if not self._is_every_head(target, direction) and (target, direction) != ("base", "downgrade"):
-            with self._asked_for(target):
-                self._insist_on_a_name(target)
+        if not self._is_every_head(target, direction):
+            self._targets.insist_on(target, direction)
+
+    def destination(self, current: Iterable[str], target: str, direction: Direction = "upgrade") -> str:
+        """What a relative target means to a database at `current`, all of it known; others are what they say.
+
+        Raises:
+            UnknownTarget: It leads nowhere from there, or may mean several.
+        """
+        return self._targets.destination(tuple(sorted(current)), target, direction)
 
     def _is_every_head(self, target: str, direction: Direction) -> bool:
         return direction == "upgrade" and (target == "heads" or (target == "head" and len(self.heads) == 1))
@@ -131,47 +139,33 @@ class History:
         return Path(script.path)
 
     def reference(self, revision: str) -> str:
-        """Its path, the same on every machine: from the project's root, or from where the history's folder lies."""
-        file = self.file(revision)
-        return str(file.relative_to(PROJECT) if file.is_relative_to(PROJECT) else Path(*file.parts[-3:]))
+        """The path of its file, as `glance.reference` says."""
+        return reference(self.file(revision))
 
     def sha256(self, revision: str) -> str:
         """The SHA-256 of the file of a revision that is known here, in hex; each file is read once per process."""
         return sha256_of(str(self.file(revision)))
-
-    @contextmanager
-    def _asked_for(self, target: str) -> Iterator[None]:
-        try:
-            yield
-        except (CommandError, AssertionError) as error:  # Alembic asserts that something follows the @ of a branch
-            if isinstance(error.__cause__, AlembicMultipleHeads):
-                raise MultipleHeads(
-                    f"The target `{target}` asks for one head, and the history has {len(self.heads)}.",
-                    heads=list(self.heads),
-                ) from None
-            raise UnknownTarget(
-                f"No revision of this deployment matches the target `{target[:100]}`.",
-                target=target[:100],
-                heads=list(self.heads),
-            ) from None
-
-    def _insist_on_a_name(self, target: str) -> None:
-        """Not `+1` or `-1`, which mean something else each time."""
-        wanted = None if _RELATIVE.fullmatch(target) else self.script.get_revisions(target)
-        if not wanted or None in wanted:
-            raise CommandError(f"{target} names no revision")
 
     def steps(self, current: tuple[str, ...], target: str, direction: Direction) -> list[RevisionStep]:
         """Alembic's own steps from `current` to `target`; raises as `pending` does.
 
         Alembic has no public way to ask; these are what `alembic upgrade` and `alembic downgrade` call.
         """
-        with self._asked_for(target):
-            if (target, direction) != ("base", "downgrade"):
-                self._insist_on_a_name(target)
+        target = self.destination(current, target, direction)
+        self.resolve(target, direction)
+        with self._targets.asked_for(target):
             if direction == "upgrade":
                 return self.script._upgrade_revs(target, current)  # type: ignore[arg-type]  # noqa: SLF001
-            return self.script._downgrade_revs(target, current)  # type: ignore[arg-type]  # noqa: SLF001
+            try:
+                return self.script._downgrade_revs(target, current)  # type: ignore[arg-type]  # noqa: SLF001
+            except CommandError as error:
+                if isinstance(error.__cause__, RangeNotAncestorError) and self._has(current, target):
+                    return []  # nothing is above it; of a head, Alembic says so too
+                raise
+
+    def _has(self, current: tuple[str, ...], target: str) -> bool:
+        """Whether a database at `current` has the revision that a downgrade leads to."""
+        return self.script.get_revision(target.rpartition("@")[2]).revision in self.applied(current)
 
     def config(self) -> Config:
         """A Config of its own for each use, as Alembic's commands have it."""
@@ -190,7 +184,8 @@ async def loaded(script_location: str, version_table: VersionTable = USUAL, opti
     Loaded once per process, in a thread, since a thousand files take a while.
 
     Raises:
-        NotConfigured: A revision's file cannot be imported, or the chain is broken.
+        NotConfigured: The folder is not there.
+        BrokenHistory: A revision's file cannot be imported, or the chain is broken.
     """
     return await _load(script_location, version_table, options)
 
