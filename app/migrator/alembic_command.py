@@ -38,8 +38,9 @@ def honour_settings() -> None:
     Raises:
         SystemExit: with the problem's words, for a terminal.
     """
-    with _in_the_words_of_a_terminal():
-        revisions.honour(revisions.options.of(_read()))
+    if not revisions.is_run_here():
+        with _in_the_words_of_a_terminal():
+            revisions.honour(revisions.options.of(_read()))
 
 
 def run(run_migrations: RunMigrations) -> None:

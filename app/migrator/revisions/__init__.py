@@ -11,6 +11,7 @@ from app.migrator.revisions.env_py import (
     Onlooker,
     command_under_way,
     honour,
+    is_run_here,
     run_options,
     version_options,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "Rendered",
     "command_under_way",
     "honour",
+    "is_run_here",
     "loaded",
     "options",
     "rehearse",

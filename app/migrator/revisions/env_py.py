@@ -72,11 +72,14 @@ def through(
         _one_at_a_time.release()
 
 
+def is_run_here() -> bool:
+    """Whether env.py is being run by `through`, and not by the plain `alembic` command."""
+    return "configure" in vars(_environment())
+
+
 def honour(options: Options) -> None:
     """Have the plain `alembic` command, whose env.py is being run, do as the settings say."""
-    environment: EnvironmentContext = context._proxy  # type: ignore[attr-defined]  # noqa: SLF001 – what the module stands for
-    if "configure" in vars(environment):  # it runs under us
-        return
+    environment = _environment()
     options.import_modules()
     options.write_into(environment.config)
     # The command has made it already; it reads the revisions once it needs them.
@@ -84,6 +87,12 @@ def honour(options: Options) -> None:
     places = script.version_locations, script.recursive_version_locations
     environment.script.version_locations, environment.script.recursive_version_locations = places
     _insist(environment, options)
+
+
+def _environment() -> EnvironmentContext:
+    """What `alembic.context` stands for at the moment."""
+    environment: EnvironmentContext = context._proxy  # type: ignore[attr-defined]  # noqa: SLF001 – has no public name
+    return environment
 
 
 def _insist(
