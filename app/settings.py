@@ -10,7 +10,8 @@ import os
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import AliasChoices, Field, PrivateAttr, SecretStr, ValidationError, field_validator
+from pydantic import AliasChoices, Field, PrivateAttr, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import SettingsConfigDict
 
 from app.alembic_options import AlembicOptions
@@ -127,6 +128,17 @@ class Settings(AlembicOptions):
     standard_webhook_secret: SecretStr | None = Field(
         None, description="Turns on POST /hooks/standard (Standard Webhooks; `whsec_…`)."
     )
+    transaction_per_run: bool = Field(
+        default=False,
+        description="All pending revisions in one transaction (Alembic's `transaction_per_migration=False`). The price "
+        "is that the locks of all of them are held to the end, that a run which stops leaves nothing to continue from, "
+        "that one failure undoes all, and that what commits by itself (CREATE INDEX CONCURRENTLY) splits it.",
+    )
+    transactional_ddl: bool | None = Field(
+        None,
+        description="Alembic's `transactional_ddl`; else what env.py says. On PostgreSQL a run's revisions have their "
+        "transactions either way: it only answers those that ask `context.is_transactional_ddl()`.",
+    )
     docs: bool = Field(default=False, description="Serve /docs and /openapi.json (`python -m app dev` does).")
 
     vercel_deployment_id: str | None = Field(None, validation_alias="VERCEL_DEPLOYMENT_ID")
@@ -134,6 +146,13 @@ class Settings(AlembicOptions):
     vercel_project_id: str | None = Field(None, validation_alias="VERCEL_PROJECT_ID")
     vercel_env: str | None = Field(None, validation_alias="VERCEL_ENV")
     vercel_target_env: str | None = Field(None, validation_alias="VERCEL_TARGET_ENV")
+
+    @field_validator("transactional_ddl")
+    @classmethod
+    def _has_no_say_in_one_transaction(cls, value: bool | None, info: ValidationInfo) -> bool | None:  # noqa: FBT001 – pydantic's signature
+        if value is False and info.data.get("transaction_per_run"):
+            raise PydanticCustomError("contradiction", "cannot be false where MIGRATION_TRANSACTION_PER_RUN is true")
+        return value
 
     _database_variable: str = PrivateAttr(default=DATABASE_VARIABLES[0])
     _connection_strings: tuple[str, ...] = PrivateAttr(default=())

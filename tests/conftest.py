@@ -1,5 +1,6 @@
 """Fixtures: a fresh database per test, histories written on the spot, the service in this process or in its own."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
@@ -216,6 +217,18 @@ def proxy(database: Database) -> Iterator[Proxy]:
 def on(request: pytest.FixtureRequest, database: Database, through_pgbouncer: Callable[..., Database]) -> Database:
     """The fresh database, directly and through PgBouncer in transaction mode: whoever asks for it runs twice."""
     return database if request.param == "direct" else through_pgbouncer(request.param)
+
+
+@pytest.fixture
+def nobody_sees_the_lock_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the checks in the transactions tell that the lock is lost, as where the guard's end does not get through."""
+
+    from app.migrator import watch  # brings SQLAlchemy and Alembic
+
+    async def sees_nothing(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(watch, "_cut_without_the_lock", sees_nothing)
 
 
 @pytest.fixture

@@ -76,6 +76,7 @@ def test_the_deployment_is_what_vercel_says(monkeypatch: pytest.MonkeyPatch) -> 
         ("MIGRATION_SESSION_SETTINGS", '{"Tick-Trick": 1}'),
         ("MIGRATION_SESSION_SETTINGS", '{"work_mem": null}'),
         ("MIGRATION_RENDER_AS_BATCH", "Tick-Trick"),
+        ("MIGRATION_TRANSACTION_PER_RUN", "Tick-Trick"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_named_and_not_quoted(
@@ -134,6 +135,16 @@ def test_several_unusable_values_are_named_at_once(monkeypatch: pytest.MonkeyPat
     found = settings.from_environment()
     assert isinstance(found, NotConfigured)
     assert sorted(found.members["variables"]) == ["MIGRATION_DOCS", "MIGRATION_LEASE"]
+
+
+def test_one_transaction_without_transactional_ddl_is_a_contradiction(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIGRATION_TRANSACTIONAL_DDL", "false")
+    assert read().transactional_ddl is False
+    monkeypatch.setenv("MIGRATION_TRANSACTION_PER_RUN", "true")
+    found = settings.from_environment()
+    assert isinstance(found, NotConfigured)
+    assert found.members["variables"] == ["MIGRATION_TRANSACTIONAL_DDL"]
+    assert "MIGRATION_TRANSACTION_PER_RUN" in found.detail
 
 
 def test_secrets_do_not_show() -> None:

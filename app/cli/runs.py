@@ -118,6 +118,10 @@ def _step(step: RecordedStep) -> list[str]:
     told += [f"{'':<14}locked {_printable(lock.relation)} in {lock.mode} for {lock.held_ms} ms" for lock in step.locks]
     if step.rewrote:
         told.append(f"{'':<14}rewrote {_printable(', '.join(step.rewrote))}")
+    if step.committed_itself:
+        told.append(f"{'':<14}committed something before its end")
+    if step.no_effect:
+        told.append(f"{'':<14}had no effect")
     return told
 
 

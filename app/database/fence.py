@@ -39,13 +39,20 @@ _THROUGH_A_POOLER = (
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """A move of the version, which can wait for the COMMIT."""
+    """A move of the version, which can wait for the COMMIT: the UPDATE, INSERT or DELETE of one row."""
 
     sql: str
     """The statement, with `$1` where the new version stands in it, and `$2` for the one before."""
     to: str
     before: str
-    """Both as SQL."""
+    """Both as SQL; empty where there is none."""
+    earlier: "Move | None" = None
+    """What is to be moved before it, as at a merge."""
+
+    @property
+    def is_an_update(self) -> bool:
+        """It is the only one, and as most are."""
+        return bool(self.to and self.before) and self.earlier is None
 
     def made(self, to: str | None = None, before: str | None = None) -> str:
         """The part of a WITH clause that makes the move, for `CONFIRMED`.
@@ -58,9 +65,9 @@ class Move:
         return f"moved AS ({re.sub(r'[$][12]', lambda found: values[found[0]], self.sql)} RETURNING 1)"
 
     @property
-    def confirmed(self) -> str:
-        """A query that makes the move, and fails where it moves no row."""
-        return f"WITH {self.made()} {CONFIRMED}"
+    def confirmed(self) -> list[str]:
+        """The statements that make the move, and fail where it moves no row."""
+        return [*(self.earlier.confirmed if self.earlier else []), f"WITH {self.made()} {CONFIRMED}"]
 
 
 @dataclass(slots=True)
@@ -90,7 +97,7 @@ class Fence:
     move: Move | None = None
     """The move of the version that waits to go with the COMMIT."""
     commits: int = 0
-    """Transactions committed, and statements run outside of any, so far."""
+    """How often something was committed, or may have been, before its revision had run to its end."""
     pid: int | None = field(default=None, init=False)
     """The backend that a transaction is open on, whatever name a revision gives it; None between transactions."""
     asked_at: float | None = field(default=None, init=False)
@@ -130,6 +137,11 @@ class Fence:
         """
         limit = self._limit(local=False) if self.session_is_ours else ""
         return [*filter(None, [limit]), *self.checked]
+
+    @property
+    def checked_within(self) -> list[str]:
+        """The check within a transaction of a revision's, which goes on as it was."""
+        return [*self.guise.take_off, self.check, *self.guise.put_on_again]
 
     @property
     def checked(self) -> list[str]:

@@ -6,13 +6,16 @@ cannot commit.
 """
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from app.database import footprint, indexes, statements
+from app.database import committed, footprint, indexes, statements
 from app.database.fence import Fence, Move
 from app.database.prepared import Prepared
+from app.database.simple_query import ResultSet
 from app.database.transaction import Transaction, rollback
 from app.database.wire import Wire
 
@@ -66,7 +69,7 @@ class Fenced:
         self.prepared.before(operation)
         move, self.fence.move = self.fence.move, None
         if move:
-            await self.fence.send(self.wire, [move.confirmed])
+            await self.fence.send(self.wire, [*move.confirmed, *self.fence.checked_within])
         if self.streams and not statements.leaves_tables_as_they_are(operation):
             # PostgreSQL alters no table that a query still reads in the same session.
             for stream in list(self.streams):
@@ -119,7 +122,6 @@ class Fenced:
             LockLost: The guard is gone.
         """
         await self.fence.send(self.wire, self.fence.before_a_statement, wanted=())
-        self.fence.commits += 1
 
     async def clear_the_way_for(self, wanted: indexes.Build) -> None:
         """Before a concurrent build: put it on record, and drop what an interrupted one of this revision left.
@@ -137,20 +139,9 @@ class Fenced:
             await fence.send(self.wire, [f"{fence.mark}DROP INDEX CONCURRENTLY {name}"], wanted=())
             fence.dropped.append(name)
 
-    @contextlib.asynccontextmanager
-    async def watching_for_a_commit(self) -> AsyncIterator[None]:
-        """Around each statement: a revision may end Alembic's transaction by a COMMIT in its SQL.
-
-        What follows then commits by itself, so it is looked at like a statement in an autocommit block.
-        """
-        if self.has_lost_its_transaction():
-            await self.fence.send(self.wire, self.fence.checked)
-        try:
-            with self.fence.asking():
-                yield
-        finally:
-            if self.has_lost_its_transaction():
-                self.fence.commits += 1
+    def watching_for_a_commit(self, operation: str) -> AbstractAsyncContextManager[list[ResultSet]]:
+        """Around each statement: a revision may end Alembic's transaction by a COMMIT in its SQL."""
+        return committed.watching(self, operation)
 
     # Within them
 
@@ -166,13 +157,16 @@ class Fenced:
         seen.sees(looked[0].rows, at=at)
 
     def lets_it_wait(self, move: Move) -> bool:
-        """Let a move of the version wait for the COMMIT, if there is a transaction that it can wait in.
+        """Let a move of the version wait for the COMMIT, unless there is none; called in the midst of the revisions.
 
         It is taken for made until then, and fails there if it does not move one row.
         """
-        if self.fence.move or self.transaction is None or self.is_outside_of_transactions:
+        if self._modes.autocommit:
             return False
-        self.fence.move = move
+        if self.transaction is None:  # the revision has sent nothing
+            self.wire.waits_for(self.begin())
+        # Where a COMMIT of the revision's has ended the transaction, it goes with the step in one of their own.
+        self.fence.move = dataclasses.replace(move, earlier=self.fence.move)
         return True
 
     async def begin(self, operation: str = "") -> None:

@@ -82,6 +82,10 @@ REWRITTEN = (
     f"WHERE c.relfilenode <> b.relfilenode ORDER BY 1 LIMIT {_MOST_TOLD}"
 )
 """A statement that tells which tables are written anew: their name before and now, and their size in bytes."""
+WROTE_NOTHING = "pg_current_xact_id_if_assigned() IS NULL"
+"""An SQL expression: the transaction has changed nothing in the catalog and written no row, as far as PostgreSQL had to
+give it an id for that (manual, "Transaction ID and Snapshot Information Functions"). An ACCESS EXCLUSIVE lock has one
+given too, by which a replica is told of it; so what is false may have written nothing nevertheless."""
 NOTHING = "SELECT NULL::jsonb AS locks, NULL::text[] AS rewrote"
 """In the place of `Footprint.left`, where nobody has looked."""
 
@@ -102,6 +106,10 @@ class Footprint:
     """What the transactions that are committed have locked, as `report.TableLock` has it."""
     rewrote: list[str] = field(default_factory=list)
     """The tables that they wrote anew, or emptied."""
+    wrote_nothing: bool = False
+    """The last of them has changed nothing in the catalog and written no row, as far as that is known."""
+    is_last: bool = False
+    """The revision has run to its end, so the next COMMIT is that of its last transaction."""
 
     _is_whole: bool = False
     """The revision's step is on record, so the next transaction belongs to another revision."""
@@ -125,7 +133,7 @@ class Footprint:
     def starts_afresh(self) -> None:
         """Another revision begins, or the same one once more."""
         self.locks, self.rewrote = [], []
-        self._is_whole = self._has_asked = False
+        self.is_last = self._is_whole = self._has_asked = False
 
     def begins(self, *, is_noted: bool, held: list[tuple[int, str]] | None = None) -> None:
         """A transaction has begun, and a statement follows at once.
@@ -239,18 +247,20 @@ class Footprint:
 
     def look_back(self) -> str:
         """A statement that tells what the revision has left, as `commits` takes it."""
-        return f"SELECT locks, to_json(rewrote) FROM ({self.left()}) AS footprint"
+        return f"SELECT locks, to_json(rewrote), {WROTE_NOTHING} FROM ({self.left()}) AS footprint"
 
-    def commits(self, locks: list[dict[str, Any]], rewrote: list[str], *, is_whole: bool) -> None:
-        """Keep what `left` has told, now that its transaction is committed.
+    def commits(self, locks: list[dict[str, Any]], rewrote: list[str], wrote_nothing: bool, *, is_whole: bool) -> None:  # noqa: FBT001 – a row's columns
+        """Keep what `look_back` or an entry has told, now that its transaction is committed.
 
         Args:
             locks: Its first column.
             rewrote: Its second one.
-            is_whole: The revision's step went on record with it.
+            wrote_nothing: Its third one.
+            is_whole: The revision has run to its end.
         """
         self.locks, self.rewrote = told(locks), sorted(set(rewrote))[:_MOST_TOLD]
-        self._is_whole = is_whole
+        self.wrote_nothing = wrote_nothing
+        self._is_whole, self.is_last = is_whole, False
 
 
 def told(locks: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -37,6 +37,11 @@ class Guise:
         """The statement after which the login speaks, until the end of the transaction, or of a message without one."""
         return ["SET LOCAL ROLE NONE"] if self.role else []
 
+    @property
+    def put_on_again(self) -> list[str]:
+        """The statement after which the role speaks again, until the end of the transaction."""
+        return [f"SELECT {each}" for each in self.mask()]
+
     def clothes(self, *, local: bool = True) -> list[str]:
         """The SQL expressions that set all but the role, for the length of the transaction or of the session."""
         return [_assignment(name, value, local=local) for name, value in (*self._path, *self.settings)]

@@ -21,7 +21,7 @@ from app.database.entry import COLUMNS, Entry
 from app.database.idempotency import Once
 from app.database.literals import identifier, json_literal, literal
 from app.errors import PermissionDenied
-from app.report import Deployment, Finding, Outcome, RecordedRunWithSteps, Runs, Selection
+from app.report import Deployment, Finding, Outcome, RecordedRunWithSteps, RecordedStep, Runs, Selection
 
 
 def unwritable(error: Exception) -> str:
@@ -181,10 +181,11 @@ class Ledger:
         sha256: str,
         started_at: datetime,
         duration_ms: int,
+        committed_itself: bool = False,
     ) -> Entry:
         """What puts a step on record in the revision's own transaction."""
-        values = (run_id, revision, direction, down_revisions, sha256, started_at, duration_ms)
-        return Entry(self._schema, tuple(map(literal, values)))
+        values = (run_id, revision, direction, down_revisions, sha256, started_at, duration_ms, committed_itself)
+        return Entry(self._schema, tuple(map(literal, values)), committed_itself)
 
     def builds(self, run_id: UUID, revision: str, *, drops: bool) -> indexes.Record:
         """Where it is remembered that a revision begins to build an index concurrently."""
@@ -198,13 +199,12 @@ class Ledger:
         """One run with its steps, or None."""
         return await recorded.run(control, self.schema, self.version_table, run_id)
 
-    async def applied_by(self, control: Session, run_id: UUID) -> tuple[list[str], bool]:
-        """The revisions that a run has applied, and whether somebody has asked for its end."""
+    async def applied_by(self, control: Session, run_id: UUID) -> tuple[list[RecordedStep], bool]:
+        """The steps of a run, and whether somebody has asked for its end."""
         steps, cancelled = await control.results(
-            f"SELECT revision FROM {self._schema}.step WHERE run_id = {literal(run_id)}; "
-            f"SELECT {self.cancelled(run_id)}"
+            f"{recorded.steps_of(self.schema, run_id)}; SELECT {self.cancelled(run_id)}"
         )
-        return [revision for (revision,) in steps.rows], cancelled.rows[0][0]
+        return recorded.steps(steps), cancelled.rows[0][0]
 
     async def parents(self, control: Session) -> dict[str, tuple[str, ...]]:
         """Every revision that the ledger saw applied, with the revisions it came after."""

@@ -11,6 +11,7 @@ from uuid import UUID
 from app.database import footprint
 from app.database.connection import Session
 from app.database.literals import identifier, literal
+from app.database.simple_query import ResultSet
 from app.report import Deployment, RecordedRun, RecordedRunWithSteps, RecordedStep, Runs, Selection, TableLock, cursor
 
 _MOST_RUNS_OF_A_PLAN = 50
@@ -75,18 +76,27 @@ def _lower(text: str) -> str:
 async def run(control: Session, schema: str, version_table: str, run_id: UUID) -> RecordedRunWithSteps | None:
     """One run with its steps, or None."""
     ledger = identifier(schema)
-    runs, steps = await control.results(
+    runs, its = await control.results(
         f"SELECT row_to_json(r)::text FROM {ledger}.run r WHERE id = {literal(run_id)} "
-        f"AND version_table = {literal(version_table)}; "
-        f"SELECT row_to_json(s)::text FROM {ledger}.step s WHERE run_id = {literal(run_id)} ORDER BY id"
+        f"AND version_table = {literal(version_table)}; {steps_of(schema, run_id)}"
     )
     if not runs.rows:
         return None
     ((row,),) = runs.rows
-    recorded, its_steps = json.loads(row), [_step(json.loads(step)) for (step,) in steps.rows]
+    recorded, its_steps = json.loads(row), steps(its)
     return RecordedRunWithSteps(
         **_run(recorded, [step.revision for step in its_steps]), steps=its_steps, answer=recorded.get("answer")
     )
+
+
+def steps_of(schema: str, run_id: UUID) -> str:
+    """The query for the steps of a run, as `steps` reads them."""
+    return f"SELECT row_to_json(s)::text FROM {identifier(schema)}.step s WHERE run_id = {literal(run_id)} ORDER BY id"
+
+
+def steps(told: ResultSet) -> list[RecordedStep]:
+    """What `steps_of` has told, in the order in which they were applied."""
+    return [_step(json.loads(step)) for (step,) in told.rows]
 
 
 async def done_for(control: Session, schema: str, version_table: str, plans: Collection[str]) -> list[Done]:
@@ -132,6 +142,7 @@ def _step(row: dict[str, Any]) -> RecordedStep:
         **{name: row[name] for name in same},
         locks=[TableLock(**lock) for lock in footprint.told(row.get("locks") or [])],  # which an earlier form lacks
         rewrote=row.get("rewrote") or [],
+        **{name: row.get(name) or False for name in ("committed_itself", "no_effect")},  # likewise
     )
 
 

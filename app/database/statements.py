@@ -16,6 +16,11 @@ _CALLS_A_PROCEDURE = _begins_with("CALL", also=r"\(")
 _LEAVES_TABLES = _begins_with(
     "SELECT|WITH|VALUES|TABLE|SHOW|FETCH|INSERT|UPDATE|DELETE|MERGE|SAVEPOINT|RELEASE", also=r"\("
 )
+_COMMITS = frozenset(("COMMIT", "COMMIT PREPARED", "PREPARE TRANSACTION"))
+_ALL_OR_NOTHING = _begins_with(
+    "ALTER|COMMENT|CREATE|DELETE|DROP|GRANT|INSERT|MERGE|REVOKE|SELECT|SET|TRUNCATE|UPDATE|VALUES|WITH", also=r"\("
+)
+_IN_STEPS = re.compile(r"\b(?:concurrently|commit|end|prepare|database|tablespace|subscription)\b", re.IGNORECASE)
 _ENDS_A_TRANSACTION = _begins_with("ROLLBACK|COMMIT|ABORT|END|PREPARE", also=";")
 
 
@@ -49,6 +54,19 @@ def ends_a_transaction(operation: str) -> bool:
 def leaves_tables_as_they_are(operation: str) -> bool:
     """Whether it surely changes rows at most, and no table: a string of one such statement."""
     return ";" not in operation.rstrip().rstrip(";") and _LEAVES_TABLES.match(operation) is not None
+
+
+def commits(tags: list[str]) -> bool:
+    """Whether command tags speak of a COMMIT; that of one which PostgreSQL makes a ROLLBACK says so."""
+    return not _COMMITS.isdisjoint(tags)
+
+
+def is_all_or_nothing(operation: str) -> bool:
+    """Whether it surely leaves nothing when it fails outside of a transaction.
+
+    A concurrent build leaves an INVALID index, and a procedure may have committed.
+    """
+    return _ALL_OR_NOTHING.match(operation) is not None and _IN_STEPS.search(operation) is None
 
 
 def rowcount(status: str) -> int:

@@ -4,7 +4,7 @@ from app.database import environment, idempotency, indexes, relations
 from app.database.literals import identifier
 
 NAMES = ("run", "step", "index_build", "environment", "idempotency", "fingerprint")
-FORM = "The ledger of Migration Endpoint, form 3"
+FORM = "The ledger of Migration Endpoint, form 4"
 """The comment on the table `run`. Whoever changes a table raises the number, or no run will make the change."""
 
 _LOCK_TIMEOUT_MS = 2000
@@ -34,7 +34,7 @@ CREATE TABLE IF NOT EXISTS {schema}.run (
 CREATE INDEX IF NOT EXISTS run_started_at ON {schema}.run (started_at);
 CREATE TABLE IF NOT EXISTS {schema}.step (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    run_id uuid NOT NULL REFERENCES {schema}.run (id),
+    run_id uuid NOT NULL,
     revision text NOT NULL,
     direction text NOT NULL CHECK (direction IN ('upgrade', 'downgrade')),
     down_revisions text[] NOT NULL,
@@ -71,7 +71,10 @@ ALTER TABLE {schema}.run
         'running', 'upgraded', 'downgraded', 'stamped', 'failed', 'cancelled', 'refused', 'abandoned'));
 ALTER TABLE {schema}.step
     ADD COLUMN IF NOT EXISTS locks jsonb,
-    ADD COLUMN IF NOT EXISTS rewrote text[];
+    ADD COLUMN IF NOT EXISTS rewrote text[],
+    ADD COLUMN IF NOT EXISTS committed_itself boolean,
+    ADD COLUMN IF NOT EXISTS no_effect boolean,
+    DROP CONSTRAINT IF EXISTS step_run_id_fkey;
 COMMENT ON TABLE {schema}.run IS '{form}';
 """
 )

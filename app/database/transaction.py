@@ -37,12 +37,14 @@ class Transaction:
         fence = self._fence
         entries, fence.at_commit = fence.at_commit, []
         move, fence.move = fence.move, None
+        is_last = bool(entries) or fence.footprint.is_last
         before = self._in_short(entries, move)
         tells = len(before) - 1  # which of them tells the footprint
         if not before:
             before, tells = self._in_full(entries, move)
         # Marked, for pg_stat_activity, which shows the first kilobyte of a message.
         first, *others = [*before, "COMMIT"]
+        fence.commits += not is_last  # its answer may be lost
         try:
             told = await fence.send(
                 self._wire, [f"/* COMMIT */ {first}", *others], wanted=(tells,) if self.is_watched else ()
@@ -50,30 +52,33 @@ class Transaction:
         except BaseException:
             self._prepared.forget()
             await rollback(self._wire, fence)
+            if not self._wire.is_closed:  # PostgreSQL has refused it
+                fence.commits -= not is_last
             raise
         if self.is_watched:
-            ((locks, rewrote, *_),) = told[0].rows
-            fence.footprint.commits(locks, rewrote, is_whole=bool(entries))
-        fence.commits += 1
+            ((locks, rewrote, wrote_nothing, *_),) = told[0].rows
+            fence.footprint.commits(locks, rewrote, wrote_nothing, is_whole=is_last)
+            fence.commits -= not is_last and wrote_nothing
         fence.pid = None
 
     def _in_short(self, entries: list[Entry], move: Move | None) -> list[str]:
         """What nearly every COMMIT of a history carries, as one statement that is ready; nothing where it is not so."""
         fence, prepared = self._fence, self._prepared
-        if move is None or len(entries) != 1 or fence.guise.role:
+        if not (move and move.is_an_update and len(entries) == 1) or fence.guise.role:
             return []
         if not (self.is_watched and fence.footprint.is_plain):
             return []
+        (entry,) = entries
         *values, held_ms, to, was = _PLACES
         shape = (
-            f"WITH step AS ({entries[0].insert(fence.footprint.left(held_ms), values)}), {move.made(to, was)} "
+            f"WITH step AS ({entry.insert(fence.footprint.left(held_ms), values)}), {move.made(to, was)} "
             f"SELECT step.*, ({CONFIRMED}), ({fence.check}) FROM step"
         )
         if not prepared.is_worth(shape):
             return []
-        return prepared.execute(
-            shape, _TYPES, [*entries[0].values, literal(fence.footprint.held_ms), move.to, move.before]
-        )
+        # What is handed over is evaluated before any of the statement is run.
+        own = [*entry.values, entry.no_effect, literal(fence.footprint.held_ms)]
+        return prepared.execute(shape, _TYPES, [*own, move.to, move.before])
 
     def _in_full(self, entries: list[Entry], move: Move | None) -> tuple[list[str], int]:
         """The same as several statements, and which of them tells the footprint."""
@@ -83,9 +88,10 @@ class Transaction:
             looks = [each.insert(left) for each in entries]
         else:
             looks = [seen.look_back()] if self.is_watched else []
-        # The version is the role's that the revision is run as, and the ledger the login's.
-        moves = [*([move.confirmed] if move else []), *self._fence.guise.take_off]
-        return [*moves, *looks, self._fence.check], len(moves)
+        # The ledger is the login's, and the version the role's that the revision is run as.
+        guise = self._fence.guise
+        moves = [*guise.put_on_again, *move.confirmed, *guise.take_off] if move else []
+        return [*guise.take_off, *looks, *moves, self._fence.check], len(guise.take_off)
 
     async def rollback(self) -> None:
         """ROLLBACK; what was waiting for the COMMIT goes with it."""

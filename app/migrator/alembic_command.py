@@ -107,7 +107,8 @@ async def _under_the_lock(command: tuple[str, str], run_migrations: RunMigration
 
 
 def _apply(run_migrations: RunMigrations, opened: Connection, work: Work) -> None:
-    run_migrations(opened, **revisions.run_options(_Onlooker(work), status.version_table(work.settings)))
+    options = revisions.run_options(_Onlooker(work), status.version_table(work.settings))
+    run_migrations(opened, **(options | work.transactions))
 
 
 def _emit(event: Event) -> None:

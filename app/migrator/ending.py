@@ -1,5 +1,6 @@
 """What ended a run before its target, in our words: the problem that its caller gets and the ledger keeps."""
 
+import math
 from typing import Any
 
 from app.errors import (
@@ -18,6 +19,19 @@ from app.migrator.work import PASSING, Work
 from app.problem import Problem
 from app.report import Revision
 
+_NO_MORE_TIME_FOR_ALL = (
+    "No call gives these revisions more time, and they share a transaction (MIGRATION_TRANSACTION_PER_RUN), so none of "
+    "them is applied. Raise MIGRATION_TIME_BUDGET or the function's maxDuration, unset that variable, call with a "
+    "nearer `target`, or run them where nothing limits it: python -m app migrate."
+)
+_STARTS_AGAIN = (
+    "Call again: the next run has more time. It starts again with the first revision, since they share a transaction "
+    "(MIGRATION_TRANSACTION_PER_RUN) and none of them is applied."
+)
+_BEGINS_AGAIN = (
+    "Correct the revision and deploy again; the next call starts again with the first one, since they share a "
+    "transaction (MIGRATION_TRANSACTION_PER_RUN)."
+)
 _QUERY_CANCELED, _INSUFFICIENT_PRIVILEGE, _READ_ONLY = "57014", "42501", "25006"
 
 
@@ -32,6 +46,8 @@ def problem(work: Work, error: BaseException) -> Problem:
     rolled_back = not work.left_something
     if isinstance(error, LockLost) or work.guard.lost.is_set():
         return LockLost("The lock was lost during the run; what was not committed is rolled back.", **members)
+    if isinstance(error, TimeBudgetExhausted) and work.in_one:
+        return _out_of_time(work, error.detail, rolled_back=rolled_back, **members)
     if isinstance(error, Problem):
         error.members = {**members, "rolled_back": rolled_back, **error.members}
         return error
@@ -49,7 +65,8 @@ def problem(work: Work, error: BaseException) -> Problem:
             **members,
         )
     if is_out_of_time:
-        return _out_of_time(work, where, rolled_back=rolled_back, sqlstate=code, **members)
+        said = f"{where} was cancelled, since the time of the run was over ({max(work.deadline.given_s, 0):.0f} s)."
+        return _out_of_time(work, said, rolled_back=rolled_back, sqlstate=code, **members)
     match code:
         case code if code == _QUERY_CANCELED:
             return StatementTimeout(
@@ -70,7 +87,7 @@ def problem(work: Work, error: BaseException) -> Problem:
             )
         case _:
             place = cause.place(error, *glance.places(work.settings).rooms)
-            return _failure(where, words, rolled_back=rolled_back, sqlstate=code, where=place, **members)
+            return _failure(work, where, words, rolled_back=rolled_back, sqlstate=code, where=place, **members)
 
 
 def on_request(problem: Problem) -> Problem:
@@ -116,8 +133,16 @@ def _was_cut_short(error: BaseException) -> bool:
     )
 
 
-def _out_of_time(work: Work, where: str, **members: Any) -> Problem:  # noqa: ANN401 – members of a problem
-    said = f"{where} was cancelled, since the time of the run was over ({max(work.deadline.given_s, 0):.0f} s)."
+def _starts_again(work: Work) -> bool:
+    """Whether the next run begins where this one began, since its transaction was the only one."""
+    return work.in_one and not (work.applied or work.left_something)
+
+
+def _out_of_time(work: Work, said: str, **members: Any) -> Problem:  # noqa: ANN401 – members of a problem
+    if _starts_again(work):
+        if not math.isinf(work.had_s) and work.deadline.is_most(work.had_s):  # endless: not one of them was started
+            return StatementTimeout(said, hint=_NO_MORE_TIME_FOR_ALL, **members)
+        return TimeBudgetExhausted(said, hint=_STARTS_AGAIN, **members)
     if work.running is None or work.applied or not work.deadline.is_most(work.had_s):
         return TimeBudgetExhausted(said, **members)
     # It had the whole time of a run: to call again would end in the same way.
@@ -131,13 +156,21 @@ def _out_of_time(work: Work, where: str, **members: Any) -> Problem:  # noqa: AN
     )
 
 
-def _failure(who: str, words: str, *, rolled_back: bool, sqlstate: str | None, **members: Any) -> Problem:  # noqa: ANN401 – as above
+def _failure(
+    work: Work,
+    who: str,
+    words: str,
+    *,
+    rolled_back: bool,
+    sqlstate: str | None,
+    **members: Any,  # noqa: ANN401 – as above
+) -> Problem:
     state = "it is rolled back" if rolled_back else "what it had committed by itself stays"
-    hint = (
-        "Grant the role what is missing, or use the role that owns the tables; then call again."
-        if sqlstate == _INSUFFICIENT_PRIVILEGE
-        else None
-    )
+    hint = None
+    if _starts_again(work):
+        state, hint = "the whole run is rolled back", _BEGINS_AGAIN
+    if sqlstate == _INSUFFICIENT_PRIVILEGE:
+        hint = "Grant the role what is missing, or use the role that owns the tables; then call again."
     return MigrationFailed(
         f"{who} failed: {words}; {state}.",
         hint=hint,

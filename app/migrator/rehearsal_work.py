@@ -1,6 +1,6 @@
 """What a rehearsal does to the database: the work of a run, in one transaction that is rolled back."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NoReturn
 
 from sqlalchemy import Connection as WorkingConnection
@@ -11,7 +11,7 @@ from app.database import measuring, rehearsing
 from app.database.footprint import LOOK, NOTE, REWRITTEN
 from app.database.rehearsing import Stage
 from app.database.simple_query import ResultSet
-from app.database.wire import LAST, Wire
+from app.database.wire import Wire
 from app.errors import PermissionDenied
 from app.migrator import cause
 from app.migrator.work import Apply, Work
@@ -32,7 +32,6 @@ class RehearsalWork(Work):
         super().__post_init__()
         self.steps: list[RehearsedStep] = []
         self._stage = Stage()
-        self._wire: Wire | None = None
         self._written = ResultSet()
         self._count_written = measuring.written(self.settings.version_table)
 
@@ -47,17 +46,13 @@ class RehearsalWork(Work):
         return self._stage.is_lost
 
     def _engine(self, on_open: Callable[[Wire], None]) -> Engine:
-        def opens(wire: Wire) -> None:
-            self._wire = wire
-            on_open(wire)
-
         return rehearsing.engine(
             self.database,
             self._fence,
             self._stage,
             run_id=self.run_id,
             driver=self.settings.driver,
-            on_open=opens,
+            on_open=on_open,
         )
 
     def _goes_through(self, opened: WorkingConnection, apply: Apply) -> None:
@@ -147,8 +142,3 @@ class RehearsalWork(Work):
 
     def _refuse(self, reason: str) -> NoReturn:
         self._stage.refuse(reason)
-
-    def _ask(self, *sql: str, wanted: Sequence[int] = LAST) -> list[ResultSet]:
-        """Send statements of our own, in the midst of the revisions."""
-        assert self._wire is not None  # noqa: S101 – opened before anything begins
-        return self._wire.waits_for(self._fence.send(self._wire, sql, wanted))

@@ -149,9 +149,10 @@ class Runner:
             Problem: What ended the run before its target; it is on record.
         """
         from app.migrator import ending, watch  # they bring SQLAlchemy, and most calls find nothing to do
+        from app.migrator.one_transaction import WorkInOne
         from app.migrator.work import Work
 
-        work = Work(
+        work = (WorkInOne if self._settings.transaction_per_run else Work)(
             run_id=self.run_id,
             database=self.database,
             settings=self._settings,
@@ -174,7 +175,6 @@ class Runner:
             )
         )
         problem = await watch.over(work, apply, guard=guard, turn=self._turn)
-        self._warn(*work.warnings)
         after = before
         answer: Run | None = None
         try:
@@ -184,7 +184,7 @@ class Runner:
                     await backends.end_work_of(fresh, self.run_id)
                 after = await self.look(fresh)
                 problem = await self._believes(fresh, work, problem, after, missing(after))
-                self._warn(*self._conditions(after))
+                self._warn(*work.warnings, *self._conditions(after))
                 answer = self._answer(before, after, outcome=outcome, work=work)
                 if problem is not None:
                     settle(problem)
@@ -202,6 +202,7 @@ class Runner:
         except TimeoutError:
             silent = DatabaseUnavailable("The database did not answer in the time that was left to read it back.")
             problem = problem or ending.problem(work, silent)
+        self._warn(*work.warnings)
         ended = problem.slug if problem else outcome
         self._tell(Event("run.ended", {"outcome": ended, "duration_ms": self._elapsed_ms()}))
         if problem is not None:
@@ -217,18 +218,20 @@ class Runner:
         """What the run's end is, now that the database has been read back."""
         from app.migrator import ending  # as above
 
+        if problem is None and not missing:
+            return None
+        steps, was_to_end = await work.ledger.applied_by(fresh, self.run_id) if work.ledger else (None, False)
+        work.learns_what_it_applied(steps)
         if problem is None:
-            return ending.not_applied(work, missing) if missing else None
-        was_to_end = False
-        if work.ledger is not None:
-            steps, was_to_end = await work.ledger.applied_by(fresh, self.run_id)
-            work.learns_what_it_applied(steps)
+            return ending.not_applied(work, missing)
         if work.applied and not work.remaining and not missing and isinstance(problem, DatabaseUnavailable | LockLost):
             self._warn(f"{problem.detail} But read back, the database is at the target.")
             return None
         if was_to_end:
             problem = ending.on_request(problem)
         problem.members |= ending.so_far(work)
+        if any(step.revision == problem.members.get("revision") for step in work.applied):
+            problem.members.pop("rolled_back", None)  # it was committed, although nobody has heard of it
         await condition.tell_of_broken_indexes(fresh, self._settings, after, problem)
         return problem
 

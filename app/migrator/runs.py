@@ -144,7 +144,7 @@ class _Follower:
                 "run_id": str(found.run_id),
                 "revision": step.revision,
                 "message": self._history.message(step.revision),
-                **step.model_dump(include={"duration_ms", "locks", "rewrote"}),
+                **step.model_dump(include={"duration_ms", "locks", "rewrote", "committed_itself", "no_effect"}),
             }
             news.append(Event("revision.applied", applied))
         if found.revision is not None:

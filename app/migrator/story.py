@@ -14,7 +14,16 @@ STARTED = "run.started"
 
 _AS_THEY_ARE = {
     "revision.started": ("run_id", "revision", "message", "progress"),
-    "revision.applied": ("run_id", "revision", "message", "duration_ms", "locks", "rewrote"),
+    "revision.applied": (
+        "run_id",
+        "revision",
+        "message",
+        "duration_ms",
+        "locks",
+        "rewrote",
+        "committed_itself",
+        "no_effect",
+    ),
     "warning": ("run_id", "message"),
 }
 

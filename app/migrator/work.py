@@ -7,7 +7,7 @@ from the server's loop, where /livez and the heartbeat go on.
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from uuid import UUID
@@ -15,17 +15,19 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from app.database import fence, guise, prepared, working
+from app.database.entry import Entry
 from app.database.fence import Fence
 from app.database.footprint import Footprint
 from app.database.ledger import Ledger
 from app.database.lock import Guard
+from app.database.simple_query import ResultSet
 from app.database.url import Database
-from app.database.wire import Wire
+from app.database.wire import LAST, Wire
 from app.errors import MigrationFailed, TimeBudgetExhausted
-from app.migrator import cause
+from app.migrator import cause, steps
 from app.migrator.deadline import Deadline
 from app.migrator.revisions import Applying
-from app.report import Blocker, Emit, Event, Revision, Step, TableLock
+from app.report import Blocker, Emit, Event, RecordedStep, Revision, Step
 from app.settings import Settings
 
 PASSING = ("55P03", "40P01", "40001")
@@ -70,6 +72,9 @@ class Work:
     _cut: Callable[[], None] = lambda: None
     _abandoned: bool = False
     _committed_before: int = 0
+    _committed_itself: bool = False
+    _merges: set[str] = field(default_factory=set)
+    _wire: Wire | None = None
     _started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     _clock: float = 0.0
 
@@ -98,7 +103,24 @@ class Work:
     @property
     def warnings(self) -> list[str]:
         """What a caller should know, however the work ended."""
-        return [f"Dropped the INVALID index {name}, which an interrupted run left." for name in self._fence.dropped]
+        dropped = [f"Dropped the INVALID index {name}, which an interrupted run left." for name in self._fence.dropped]
+        return dropped + steps.warnings(self.applied, merges=self._merges)
+
+    @property
+    def transactions(self) -> dict[str, bool]:
+        """What Alembic is to be told of transactions; what is left out is for env.py to say."""
+        options = {"transaction_per_migration": True, "transactional_ddl": self.settings.transactional_ddl}
+        return {name: value for name, value in options.items() if value is not None}
+
+    @property
+    def commits_here(self) -> bool:
+        """Whether a transaction is to end between two revisions: each has one of its own."""
+        return True
+
+    @property
+    def in_one(self) -> bool:
+        """Whether the revisions share a transaction."""
+        return False
 
     @property
     def remaining(self) -> list[Revision]:
@@ -119,7 +141,7 @@ class Work:
         """
 
         def cut_by(wire: Wire) -> None:
-            self._cut = wire.cutter()
+            self._wire, self._cut = wire, wire.cutter()
             if self._abandoned:
                 self._cut()
 
@@ -155,7 +177,7 @@ class Work:
             TimeBudgetExhausted: It would not have the time.
             MigrationFailed: It is not what was planned.
         """
-        if self.pending and revision not in self.pending[len(self.applied) : len(self.applied) + 1]:
+        if self.pending and revision not in self.pending[self._has_run : self._has_run + 1]:
             raise MigrationFailed(
                 f"Alembic is about to run {revision.revision}, which is not what comes next in the plan of this run.",
                 hint="Somebody has changed the version table while the run went on. See GET /plan, then call again.",
@@ -169,58 +191,75 @@ class Work:
             raise TimeBudgetExhausted(
                 f"Of {max(self.deadline.given_s, 0):.0f} s too little is left to start revision {revision.revision}."
             )
-        if self.running != revision:
+        if self.running != revision and not self.in_one:
             self.tries, self.blockers = 0, []
         self.running, self.had_s = revision, self.deadline.left_to_work_s
         if self.ledger is not None:
             drops = self.settings.drop_broken_indexes
             self._fence.builds = self.ledger.builds(self.run_id, revision.revision, drops=drops)
-        self._committed_before = self._fence.commits
         self._fence.footprint.starts_afresh()
         self.mark()
-        progress = f"{len(self.applied) + 1}/{len(self.pending)}"
+        progress = f"{self._has_run + 1}/{len(self.pending)}"
         self.guard.show(revision.revision, progress)
         self.emit(Event("revision.started", {**revision.model_dump(), "progress": progress}))
 
+    @property
+    def _has_run(self) -> int:
+        """How many revisions have run to their end."""
+        return len(self.applied)
+
     def mark(self) -> None:
-        """Start the clock of a step."""
+        """Start the clock of a step, from which on what is committed is its own doing."""
         self._started_at, self._clock = datetime.now(UTC), time.perf_counter()
+        self._committed_before = self._fence.commits
 
     def applies(self, applying: Applying) -> None:
         """A revision has run; its step goes on record with the COMMIT that follows."""
-        if self.ledger is not None:
+        self._fence.footprint.is_last = True
+        if (entry := self._entry(applying)) is not None:
             # Beside a step that still waits, when its revision had ended Alembic's transaction by itself.
-            self._fence.at_commit.append(
-                self.ledger.step(
-                    self.run_id,
-                    revision=applying.revision,
-                    direction=applying.direction,
-                    down_revisions=applying.down_revisions,
-                    sha256=applying.sha256,
-                    started_at=self._started_at,
-                    duration_ms=self._elapsed_ms(),
-                )
-            )
+            self._fence.at_commit.append(entry)
+
+    def _entry(self, applying: Applying) -> Entry | None:
+        """What goes on record of a revision that has run; None where nothing can."""
+        self._committed_itself = self.left_something
+        if applying.is_merge:
+            self._merges.add(applying.revision)
+        if self.ledger is None:
+            return None
+        return self.ledger.step(
+            self.run_id,
+            revision=applying.revision,
+            direction=applying.direction,
+            down_revisions=applying.down_revisions,
+            sha256=applying.sha256,
+            started_at=self._started_at,
+            duration_ms=self._elapsed_ms(),
+            committed_itself=self._committed_itself,
+        )
 
     def ends(self, revision: Revision) -> None:
         """A revision is committed."""
-        left = self._fence.footprint
-        step = Step(
-            revision=revision.revision,
-            message=revision.message,
-            duration_ms=self._elapsed_ms(),
-            locks=[TableLock(**lock) for lock in left.locks],
-            rewrote=left.rewrote,
-        )
-        self.applied.append(step)
-        self.running, self.tries, self._forgiven = None, 0, None
-        self.emit(Event("revision.applied", step.model_dump()))
+        self.running = None
+        self._are_committed([self._step(revision)])
 
-    def learns_what_it_applied(self, steps: list[str]) -> None:
-        """Believe the ledger rather than what was heard of a COMMIT, whose answer may be lost."""
-        for revision in self.remaining:
-            if revision.revision in steps:
-                self.ends(revision)
+    def _step(self, revision: Revision) -> Step:
+        left, duration_ms = self._fence.footprint, self._elapsed_ms()
+        return steps.measured(revision, left, duration_ms=duration_ms, committed_itself=self._committed_itself)
+
+    def _are_committed(self, committed: list[Step]) -> None:
+        self.tries, self._forgiven = 0, None
+        for step in committed:
+            self.applied.append(step)
+            self.emit(Event("revision.applied", step.model_dump()))
+
+    def learns_what_it_applied(self, recorded: list[RecordedStep] | None) -> None:
+        """Believe the ledger, where there is one, rather than what was heard of a COMMIT, whose answer may be lost."""
+        if recorded is None:
+            return
+        self.applied, unheard_of = steps.agreed(self.applied, recorded, self.pending)
+        self._are_committed(unheard_of)
+        self.running = self.running if self.running in self.remaining else None
 
     def _elapsed_ms(self) -> int:
         return round((time.perf_counter() - self._clock) * 1000)
@@ -230,9 +269,19 @@ class Work:
         """Whether the revision that runs has committed something already."""
         return self._fence.commits > self._committed_before
 
+    @property
+    def _is_under_way(self) -> bool:
+        """Whether something has run that is not committed."""
+        return self.running is not None
+
+    def _ask(self, *sql: str, wanted: Sequence[int] = LAST) -> list[ResultSet]:
+        """Send statements of our own, in the midst of the revisions."""
+        assert self._wire is not None  # noqa: S101 – opened before anything begins
+        return self._wire.waits_for(self._fence.send(self._wire, sql, wanted))
+
     def _deserves_another_try(self, error: BaseException) -> bool:
         passes = cause.sqlstate(error) in PASSING or prepared.is_gone(cause.of(error))
-        if not passes or self.running is None or self.left_something:
+        if not passes or not self._is_under_way or self.left_something:
             return False
         if self._abandoned or self.guard.lost.is_set() or self.tries >= self.settings.lock_retries:
             return False

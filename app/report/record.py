@@ -32,6 +32,8 @@ class RecordedStep(Report):
     duration_ms: int
     locks: list[TableLock] = Field(default_factory=list)
     rewrote: list[str] = Field(default_factory=list)
+    committed_itself: bool = Field(default=False, description="It committed something before its end.")
+    no_effect: bool = Field(default=False, description="Its transaction wrote nothing, as far as that is known.")
 
 
 class RecordedRun(Report):

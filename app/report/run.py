@@ -33,6 +33,16 @@ class Step(Revision):
         "nor those before a COMMIT in the revision's own SQL.",
     )
     rewrote: list[str] = Field([], description="The tables whose rows were all written anew, or that were emptied.")
+    committed_itself: bool = Field(
+        default=False,
+        description="It committed something before its end, by an autocommit block, `commit()` or a COMMIT in its SQL: "
+        "it was not all or nothing, and had it failed, that would have stayed.",
+    )
+    no_effect: bool = Field(
+        default=False,
+        description="Its transaction changed nothing in the catalog and wrote no row. A merge is so by design. Not "
+        "told (false) of one that committed by itself, nor of one that shares a transaction with others before it.",
+    )
 
 
 class Blocker(Report):

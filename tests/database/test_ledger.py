@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from app.database import connection, footprint, url
+from app.database import connection, footprint, lock, url
 from app.database.connection import Session
 from app.database.ledger import Attempt, Ledger, new_run_id
 from app.report import Deployment, Selection
@@ -132,6 +132,46 @@ async def test_starting_twice_at_the_same_schema_is_no_error(ledger: Ledger, ses
     for _ in range(2):
         assert await ledger.start(session, attempt(), from_heads=(), exists=False) is None
     assert len((await ledger.runs(session, Selection(limit=9))).runs) == 2
+
+
+FORM_3 = (
+    "ALTER TABLE migration_endpoint.step DROP COLUMN committed_itself, DROP COLUMN no_effect, "
+    "ADD CONSTRAINT step_run_id_fkey FOREIGN KEY (run_id) REFERENCES migration_endpoint.run (id); "
+    "COMMENT ON TABLE migration_endpoint.run IS 'The ledger of Migration Endpoint, form 3'"
+)
+
+
+async def test_a_ledger_of_form_3_is_read_written_and_brought_up_to_date(
+    write_history: WriteHistory, settings: MakeSettings, database: Database
+) -> None:
+    history = write_history(
+        a1="op.execute('CREATE TABLE a (id int)')", b2="op.get_bind().commit()\nop.execute('SELECT 1')"
+    )
+    async with client_of(settings(history)) as client:
+        first = (await client.post("/migrate", headers=APPLY, json={"target": "a1"})).json()["run_id"]
+        database.execute(FORM_3)
+        (old,) = (await client.get(f"/runs/{first}", headers=READ)).json()["steps"]
+        assert (old["committed_itself"], old["no_effect"]) == (False, False)
+        with database.connect() as somebody:
+            somebody.execute(b"SELECT pg_advisory_lock(%d)" % lock.key("public.alembic_version"))
+            refused = await client.post("/migrate", headers=APPLY, json={"lock_wait_s": 0})
+            assert refused.status_code == 409, refused.text
+        assert database.value("SELECT count(*) FROM migration_endpoint.run WHERE outcome = 'refused'") == 1
+        second = (await client.post("/migrate", headers=APPLY)).json()["run_id"]
+        (new,) = (await client.get(f"/runs/{second}", headers=READ)).json()["steps"]
+    assert (new["revision"], new["committed_itself"], new["no_effect"]) == ("b2", False, True)
+    assert database.value("SELECT count(*) FROM pg_constraint WHERE conname = 'step_run_id_fkey'") == 0
+    assert "form 4" in database.value("SELECT obj_description('migration_endpoint.run'::regclass)")
+
+
+async def test_a_step_locks_no_row_of_its_run(
+    write_history: WriteHistory, settings: MakeSettings, database: Database
+) -> None:
+    """Who updates the run meanwhile, such as a cancel, need not wait for a revision; nor need the revision."""
+    history = write_history(a1="op.execute('CREATE TABLE a (id int)')")
+    async with client_of(settings(history)) as client:
+        assert (await client.post("/migrate", headers=APPLY)).status_code == 200
+    assert database.value("SELECT count(*) FROM pg_trigger WHERE tgrelid = 'migration_endpoint.step'::regclass") == 0
 
 
 def test_run_ids_sort_by_time() -> None:

@@ -162,6 +162,32 @@ def test_a_new_revision_compares_the_models_with_the_database(small: Path, datab
     assert "c3" in out
 
 
+def test_the_settings_of_transactions_are_the_command_s_too(small: Path, database: Database) -> None:
+    written = "SELECT count(DISTINCT xmin::text) FROM migration_endpoint.step WHERE direction = "
+    alembic(small, database, "upgrade", "head", transaction_per_run=True)
+    assert database.value(f"{written} 'upgrade'") == 1
+    alembic(small, database, "downgrade", "base")
+    assert database.value(f"{written} 'downgrade'") == 2
+    assert database.execute("SELECT count(*) FROM alembic_version") == [(0,)]
+
+
+def test_what_committed_by_itself_is_told_of_a_command_s_steps_too(project: Path, database: Database) -> None:
+    shutil.rmtree(project / "migrations" / "versions")
+    bodies = {
+        "a1": "op.execute('CREATE TABLE a (id int)')",
+        "b2": "with op.get_context().autocommit_block():\n    op.execute('CREATE INDEX CONCURRENTLY a_id ON a (id)')",
+        "c3": "op.execute('CREATE TABLE c (id int)')",
+        "d4": "op.execute('CREATE TABLE d (id int)')\nop.execute('COMMIT; BEGIN')",
+        "e5": "op.execute('CREATE TABLE e (id int)')",
+    }
+    for (revision, body), before in zip(bodies.items(), [None, *bodies], strict=False):
+        write_revision(project / "migrations", revision, before, body)
+    alembic(project, database, "upgrade", "head")
+    assert database.execute("SELECT revision, committed_itself FROM migration_endpoint.step ORDER BY id") == [
+        (revision, revision in ("b2", "d4")) for revision in bodies
+    ]
+
+
 def test_stamping_takes_the_lock_and_is_on_record_without_steps(small: Path, database: Database) -> None:
     alembic(small, database, "stamp", "b2")
     assert database.value("SELECT version_num FROM alembic_version") == "b2"

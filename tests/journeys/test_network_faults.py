@@ -146,6 +146,28 @@ async def test_a_commit_whose_answer_is_lost_is_told_as_what_it_is(
     assert revisions(problem, "remaining") == ["c3"]
 
 
+async def test_the_lost_answer_to_the_commit_of_a_whole_run_is_no_failure(
+    write_history: WriteHistory, settings: MakeSettings, database: Database, proxy: Proxy
+) -> None:
+    database.execute(
+        "CREATE TABLE slow (id int);"
+        "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(1); RETURN NULL; END';"
+        "CREATE CONSTRAINT TRIGGER at_commit AFTER INSERT ON slow "
+        "DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION wait()"
+    )
+    history = write_history(a1="op.execute('LOCK TABLE slow')", b2="op.execute('INSERT INTO slow VALUES (1)')")
+    through = settings(
+        history, database_url=proxy.database.url, lease=LEASE_S, connect_timeout=1, transaction_per_run=True
+    )
+    told = await struck(through, lambda: proxy.mute(WORKING), when=lambda: is_committing(database), otherwise=proxy.cut)
+    assert told.answer.status_code == 200, told.answer.text
+    answer = told.answer.json()
+    assert revisions(answer, "applied") == steps(database) == ["a1", "b2"]
+    assert [lock["relation"] for lock in answer["applied"][0]["locks"]] == ["slow"]
+    assert any("read back, the database is at the target" in warning for warning in answer["warnings"])
+    assert outcomes(database) == ["upgraded"]
+
+
 async def test_silence_right_after_the_login_of_the_working_connection_is_noticed(
     write_history: WriteHistory, settings: MakeSettings, database: Database, proxy: Proxy
 ) -> None:

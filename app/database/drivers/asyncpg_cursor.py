@@ -52,7 +52,7 @@ class Cursor(dialect.AsyncAdapt_asyncpg_cursor):
     async def _prepares(self, operation: str, parameters: Sequence[Any] | None) -> None:
         fenced = self._fenced
         await fenced.looks_at_its_locks(operation)
-        async with fenced.watching_for_a_commit(), self._alone(operation):
+        async with fenced.watching_for_a_commit(operation), self._alone(operation):
             await super()._prepare_and_execute(operation, parameters)  # type: ignore[no-untyped-call]  # as above
 
     async def _sends(self, operation: str) -> None:
@@ -68,8 +68,8 @@ class Cursor(dialect.AsyncAdapt_asyncpg_cursor):
                     begins = True
                 else:
                     await fenced.begin(operation)
-            async with fenced.watching_for_a_commit():
-                results = await (self._begins_with(operation) if begins else self._sent(operation))
+            async with fenced.watching_for_a_commit(operation) as told:
+                results = await (self._begins_with(operation, told) if begins else self._sent(operation, told))
         last = results[-1] if results else ResultSet()
         self._description = [
             (column.name, column.type_oid, None, None, None, None, None) for column in last.columns
@@ -77,14 +77,18 @@ class Cursor(dialect.AsyncAdapt_asyncpg_cursor):
         self._rows = deque(last.rows)
         self._rowcount = statements.rowcount(last.status)
 
-    async def _begins_with(self, operation: str) -> list[ResultSet]:
+    async def _begins_with(self, operation: str, results: list[ResultSet]) -> list[ResultSet]:
         """Begin a fenced transaction in the message of its first statement; the results of that statement.
+
+        Args:
+            operation: The statement.
+            results: A list to fill, so that what came before an error is known; with those of the BEGIN.
 
         Raises:
             LockLost: The guard is gone.
         """
         fenced, fence = self._fenced, self._fenced.fence
-        words, results = fenced.begins(operation), list[ResultSet]()
+        words = fenced.begins(operation)
         begin = f"/* {statements.beginning(operation)} */ {'; '.join(words)}"  # for pg_stat_activity, which cuts
         if fence.session_is_ours:
             fence.pid = fenced.wire.pid  # its answer comes only with the statement's
@@ -98,14 +102,19 @@ class Cursor(dialect.AsyncAdapt_asyncpg_cursor):
             # PostgreSQL reads a message as a whole before it runs any of it, so not even the BEGIN was run. The
             # statement is to fail inside of a transaction, which ends there for whoever goes on regardless.
             await fenced.begin(operation)
-            return await self._sent(operation)
+            return await self._sent(operation, results)
         fence.pid = results[len(words) - 1].rows[0][0]
         return results[len(words) :]
 
-    async def _sent(self, operation: str) -> list[ResultSet]:
-        """The results of a statement without parameters; what its footprint needs goes before it."""
+    async def _sent(self, operation: str, results: list[ResultSet]) -> list[ResultSet]:
+        """The results of a statement without parameters; what its footprint needs goes before it.
+
+        Args:
+            operation: The statement.
+            results: A list to fill, as `_begins_with` has it; with those of what goes before it.
+        """
         fenced, seen = self._fenced, self._fenced.fence.footprint
-        results: list[ResultSet] = []
+        own: list[ResultSet] = []
         async for part in fenced.parts(operation):
             note = look = ""
             if fenced.is_watched and not statements.ends_a_transaction(part):
@@ -113,11 +122,12 @@ class Cursor(dialect.AsyncAdapt_asyncpg_cursor):
                 look = footprint.LOOK if seen.wants_a_look(alone=False) else ""
             at = time.monotonic()
             before = [each for each in (look, note) if each]
-            told = await simple_query.send(self._connection, "; ".join([*before, part]))
+            first = len(results)
+            await simple_query.send(self._connection, "; ".join([*before, part]), results)
             if look:
-                seen.sees(told[0].rows, at=at)
-            results += told[len(before) :]
-        return results
+                seen.sees(results[first].rows, at=at)
+            own += results[first + len(before) :]
+        return own
 
     async def _executemany(self, operation: str, seq_of_parameters: Sequence[Any]) -> None:
         fenced = self._fenced
@@ -126,7 +136,7 @@ class Cursor(dialect.AsyncAdapt_asyncpg_cursor):
                 await fenced.meets(operation)
                 operation = fenced.mark + operation
                 await fenced.looks_at_its_locks(operation)
-                async with fenced.watching_for_a_commit(), self._alone(operation):
+                async with fenced.watching_for_a_commit(operation), self._alone(operation):
                     await super()._executemany(operation, seq_of_parameters)  # type: ignore[no-untyped-call]  # as above
         except Exception as error:  # noqa: BLE001 – SQLAlchemy's own translation follows
             self._handle_exception(error)  # type: ignore[no-untyped-call]  # as above
@@ -151,7 +161,7 @@ class StreamingCursor(Cursor):
     async def _prepares(self, operation: str, parameters: Sequence[Any] | None) -> None:
         fenced, commits_by_itself = self._fenced, self._adapt_connection.autocommit
         await fenced.looks_at_its_locks(operation)
-        async with fenced.watching_for_a_commit(), self._alone(operation):
+        async with fenced.watching_for_a_commit(operation), self._alone(operation):
             if fenced.transaction is None and not commits_by_itself:
                 await fenced.begin(operation)
             statement = await self._connection.prepare(operation, name="")

@@ -267,7 +267,7 @@ class Connection(extensions.connection):
                 wire.waits_for(fenced.stands_alone() if self.autocommit else fenced.begin(operation))
             else:
                 wire.waits_for(fenced.looks_at_its_locks(operation))
-            watching = fenced.watching_for_a_commit()
+            watching = fenced.watching_for_a_commit(operation)
             wire.waits_for(watching.__aenter__())
             stack.push(lambda *raised: wire.waits_for(watching.__aexit__(*raised)))
             yield

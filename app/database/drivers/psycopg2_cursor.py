@@ -11,6 +11,7 @@ from typing import Any
 from psycopg2 import extensions
 
 from app.database import driver_error, indexes, statements
+from app.database.simple_query import ResultSet
 
 
 class Cursor(extensions.cursor):
@@ -35,11 +36,12 @@ class Cursor(extensions.cursor):
             await fenced.looks_at_its_locks(operation)
         elif commits_by_itself:
             await fenced.stands_alone()
-        async with fenced.watching_for_a_commit():
+        async with fenced.watching_for_a_commit(operation) as told:
             if fenced.transaction is None and not commits_by_itself:
                 await self._begins_with(sql, operation)
             else:
                 await self._sends(sql, operation, before=mark)
+            told.append(ResultSet(status=self.statusmessage or ""))
 
     async def _begins_with(self, sql: bytes, operation: str) -> None:
         """Begin a fenced transaction, in the message of its first statement if that can be.

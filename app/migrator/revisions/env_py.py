@@ -29,6 +29,7 @@ class Applying:
     direction: str
     down_revisions: tuple[str, ...]
     sha256: str
+    is_merge: bool
 
 
 class Onlooker(Protocol):
@@ -40,6 +41,14 @@ class Onlooker(Protocol):
 
 class Observer(Onlooker, Protocol):
     """Is told of each revision before, at the end of, and after its transaction."""
+
+    @property
+    def transactions(self) -> dict[str, bool]:
+        """The options of Alembic's `configure` that say which transactions there are to be."""
+
+    @property
+    def commits_here(self) -> bool:
+        """Whether a transaction is to end between two revisions, at this moment."""
 
     def begins(self, revision: Revision) -> None:
         """A revision is about to run; nothing of it has reached the database."""
@@ -156,6 +165,7 @@ def run_options(onlooker: Onlooker, table: VersionTable) -> dict[str, Any]:
                 direction="upgrade" if step.is_upgrade else "downgrade",
                 down_revisions=tuple(step.down_revision_ids),
                 sha256=sha256_of(script.path),
+                is_merge=script.is_merge_point,
             )
         )
 

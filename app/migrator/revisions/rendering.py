@@ -81,6 +81,7 @@ def _render(history: History, current: tuple[str, ...], steps: list[RevisionStep
             "output_buffer": output,
             "literal_binds": True,
             "transaction_per_migration": True,
+            "transactional_ddl": True,  # else no COMMIT is written around an autocommit block, which a run does send
         },
         patience_s=_PATIENCE_S,
     )
