@@ -12,14 +12,19 @@ import pytest
 from tests.servers import Database
 
 
-def dump(database: Database) -> str:
-    """Everything in the database, as SQL; without the key that pg_dump draws anew each time."""
+def dump(database: Database, *options: str) -> str:
+    """Everything in the database, as SQL; without the key that pg_dump draws anew each time.
+
+    Args:
+        database: Which one.
+        *options: Of pg_dump, such as `--exclude-schema`.
+    """
     server = int(database.value("SHOW server_version_num")) // 10_000
     programs = [(version, program) for version, program in _programs() if version >= server]
     if not programs:
         pytest.skip(f"no pg_dump of version {server} or newer is installed (Debian: apt-get install postgresql-client)")
     url = database.address.set(drivername="postgresql").render_as_string(hide_password=False)
-    ended = subprocess.run([min(programs)[1], url], check=True, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run([min(programs)[1], *options, url], check=True, capture_output=True, text=True, timeout=60)
     return re.sub(r"^\\(un)?restrict .*$", "", ended.stdout, flags=re.MULTILINE)
 
 

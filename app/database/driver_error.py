@@ -5,12 +5,16 @@ Both hand on the fields of PostgreSQL's ErrorResponse, under names of their own.
 Sources: PostgreSQL manual, "Error and Notice Message Fields"; psycopg2's documentation of `Diagnostics`.
 """
 
+import re
+
 import asyncpg
 
 _GONE_WITH_ITS_BACKEND = ("08", "57P01", "57P02", "57P03", "57P05", "25P03", "25P04")
 """SQLSTATEs, or their classes, after which there is no connection any more: connection exceptions, the server's
 shutdowns, and its timeouts for idle sessions and for transactions."""
 _CLIENT_ERRORS = (asyncpg.InterfaceError, asyncpg.InternalClientError, ConnectionError)
+_OF_ARGUMENTS = re.compile(r"the server expects \d+ argument|the number of query arguments ")
+"""How asyncpg's InterfaceErrors begin that are about a statement, and not about the connection."""
 _INTERFACE_OF_PSYCOPG2 = ("OperationalError", "InterfaceError", "DatabaseError")
 
 
@@ -58,7 +62,13 @@ def is_a_lost_connection(error: BaseException) -> bool:
         return code.startswith(_GONE_WITH_ITS_BACKEND)
     if is_psycopg2s(error):  # libpq has no codes for what it finds out itself
         return type(error).__name__ in _INTERFACE_OF_PSYCOPG2
-    return isinstance(error, (*_CLIENT_ERRORS, asyncpg.PostgresConnectionError))
+    is_of_the_client = isinstance(error, (*_CLIENT_ERRORS, asyncpg.PostgresConnectionError))
+    return is_of_the_client and not is_about_arguments(error)
+
+
+def is_about_arguments(error: BaseException) -> bool:
+    """Whether asyncpg would not send a statement with so many parameters, as PostgreSQL takes none in its place."""
+    return isinstance(error, asyncpg.InterfaceError) and _OF_ARGUMENTS.match(str(error)) is not None
 
 
 def _field(error: BaseException, name: str) -> str | None:

@@ -27,13 +27,18 @@ _ENDS_A_TRANSACTION = _begins_with("ROLLBACK|COMMIT|ABORT|END|PREPARE", also=";"
 def wants_types(operation: str) -> bool:
     """Whether it is surely one statement that returns rows.
 
-    Such a statement is prepared, so that its rows have asyncpg's types for every PostgreSQL type. A semicolon
-    inside it may stand in a string or between two statements; nothing here tells which, and the simple
-    protocol takes both.
+    Such a statement is prepared, so that its rows have asyncpg's types for every PostgreSQL type.
     """
-    return ";" not in operation.rstrip().rstrip(";") and bool(
-        _RETURNS_ROWS.match(operation) or re.search(r"\breturning\b", operation, re.IGNORECASE)
-    )
+    if not (_RETURNS_ROWS.match(operation) or re.search(r"\breturning\b", operation, re.IGNORECASE)):
+        return False
+    return ";" not in operation.rstrip().rstrip(";") or _is_one(operation)
+
+
+def _is_one(operation: str) -> bool:
+    """Whether each of its semicolons stands in a string, in a comment, or at its end."""
+    from app.lint.statements import split  # few revisions need it, and it brings the other rules
+
+    return sum(1 for statement in split(operation) if statement.tokens) == 1
 
 
 def beginning(operation: str) -> str:

@@ -16,11 +16,16 @@ _DATA_EXCEPTION = "22"
 _DRIVERS_VALUE = re.compile(r"(invalid input for query argument \$\d+[^:]*): .*", re.DOTALL)
 
 
+def first(error: BaseException) -> BaseException:
+    """What went wrong first: leaving an autocommit block, Alembic uses the connection once more, whatever happened."""
+    if isinstance(error, PendingRollbackError) and error.__context__ is not None:
+        return first(error.__context__)
+    return error
+
+
 def of(error: BaseException) -> BaseException:
     """The driver's own error behind SQLAlchemy's, whose text would quote statement and parameters."""
-    if isinstance(error, PendingRollbackError) and error.__context__ is not None:
-        # Leaving an autocommit block, Alembic uses the connection once more, whatever happened to it inside.
-        return of(error.__context__)
+    error = first(error)
     if isinstance(error, DBAPIError) and error.orig is not None:
         return error.orig.__cause__ or error.orig
     if isinstance(error, AsyncAdapt_asyncpg_dbapi.Error):

@@ -14,7 +14,7 @@ from app.errors import (
     StatementTimeout,
     TimeBudgetExhausted,
 )
-from app.migrator import cause, glance
+from app.migrator import advice, cause, glance
 from app.migrator.work import PASSING, Work
 from app.problem import Problem
 from app.report import Revision
@@ -87,7 +87,10 @@ def problem(work: Work, error: BaseException) -> Problem:
             )
         case _:
             place = cause.place(error, *glance.places(work.settings).rooms)
-            return _failure(work, where, words, rolled_back=rolled_back, sqlstate=code, where=place, **members)
+            hint = advice.hint(error, driver=work.settings.driver, is_first=work.is_first)
+            return _failure(
+                work, where, words, rolled_back=rolled_back, hint=hint, sqlstate=code, where=place, **members
+            )
 
 
 def on_request(problem: Problem) -> Problem:
@@ -162,20 +165,12 @@ def _failure(
     words: str,
     *,
     rolled_back: bool,
-    sqlstate: str | None,
+    hint: str | None,
     **members: Any,  # noqa: ANN401 – as above
 ) -> Problem:
     state = "it is rolled back" if rolled_back else "what it had committed by itself stays"
-    hint = None
     if _starts_again(work):
-        state, hint = "the whole run is rolled back", _BEGINS_AGAIN
-    if sqlstate == _INSUFFICIENT_PRIVILEGE:
-        hint = "Grant the role what is missing, or use the role that owns the tables; then call again."
+        state, hint = "the whole run is rolled back", hint or _BEGINS_AGAIN
     return MigrationFailed(
-        f"{who} failed: {words}; {state}.",
-        hint=hint,
-        sqlstate=sqlstate,
-        message=words,
-        rolled_back=rolled_back,
-        **members,
+        f"{who} failed: {words}; {state}.", hint=hint, message=words, rolled_back=rolled_back, **members
     )

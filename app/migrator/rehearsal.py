@@ -112,6 +112,7 @@ class _Rehearser(Runner):
             pooler=before.pooler,
             pending=pending,
             emit=self._tell,
+            is_from_base=not before.heads,
         )
         self._tell(Event("rehearsal.started", {"target": self._call.target, "pending": len(pending)}))
         problem = await watch.over(

@@ -162,6 +162,7 @@ class Runner:
             pooler=before.pooler,
             pending=pending,
             emit=self._tell,
+            is_from_base=not before.heads,
         )
         self._tell(
             Event(

@@ -52,6 +52,8 @@ class Work:
     pooler: bool
     pending: list[Revision]
     emit: Emit
+    is_from_base: bool = False
+    """Whether the database had no version before."""
 
     applied: list[Step] = field(default_factory=list)
     retries: int = 0
@@ -127,6 +129,11 @@ class Work:
         """What is still to be done."""
         done = {step.revision for step in self.applied}
         return [revision for revision in self.pending if revision.revision not in done]
+
+    @property
+    def is_first(self) -> bool:
+        """Whether no revision was ever applied to the database."""
+        return self.is_from_base and not self.applied
 
     @property
     def is_worth_watching(self) -> bool:

@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import asyncpg as dialect
 from sqlalchemy.util import await_only
 
 from app.database import connection, simple_query
-from app.database.drivers import asyncpg_cursor
+from app.database.drivers import asyncpg_cursor, asyncpg_dates
 from app.database.drivers.asyncpg_wire import AsyncpgWire
 from app.database.drivers.opening import Opening, Told
 
@@ -32,6 +32,7 @@ def engine(opening: Opening, **options: Any) -> Engine:  # noqa: ANN401 – SQLA
 
     async def connect() -> connection.Connection:
         opened = await connection.connect(opening.database, application_name=opening.application_name)
+        await asyncpg_dates.say_what_they_say(opened)
         opening.after(AsyncpgWire(opened))
         with opening.fence.asking():
             results = await simple_query.send(opened, opening.question)
