@@ -9,8 +9,8 @@ import asyncpg
 
 from app.database import environment, identity, indexes, relations, simple_query, tables
 from app.database.connection import Session
-from app.database.guise import NONE, Guise
 from app.database.literals import identifier, literal
+from app.database.session_settings import NONE, SessionSettings
 from app.errors import PermissionDenied
 from app.report import BrokenIndex
 
@@ -132,7 +132,7 @@ async def look(
     ledger_schema: str,
     version_table: VersionTable,
     costly: frozenset[Costly] = ALL,
-    guise: Guise = NONE,
+    session_settings: SessionSettings = NONE,
 ) -> Facts:
     """Look at the database, in one round trip.
 
@@ -141,32 +141,34 @@ async def look(
         ledger_schema: Where the ledger is.
         version_table: Where the version is.
         costly: What else is to be asked.
-        guise: In which the revisions find the version, and may read it.
+        session_settings: With which the revisions find the version, and may read it.
 
     Raises:
-        NotConfigured: PostgreSQL does not take the guise.
+        NotConfigured: PostgreSQL does not take these settings.
         DatabaseUnavailable: or one of its children.
     """
     results: list[simple_query.ResultSet] = []
     asked = questions(ledger_schema, version_table, costly)
     # A look must not queue behind somebody's lock on the version table.
-    before = [f"SELECT {each}" for each in guise.clothes()] + [f"SET LOCAL lock_timeout = {_LOOK_LOCK_TIMEOUT_MS}"]
-    own = [name for name in asked if name != "schema" or not guise.role]
+    before = [f"SELECT {each}" for each in session_settings.assignments()] + [
+        f"SET LOCAL lock_timeout = {_LOOK_LOCK_TIMEOUT_MS}"
+    ]
+    own = [name for name in asked if name != "schema" or not session_settings.role]
     statements = [*before, _select(asked, own)]
-    if guise.role:
-        statements += [f"SELECT {each}" for each in guise.mask()] + [_select(asked, ["schema"])]
+    if session_settings.role:
+        statements += [f"SELECT {each}" for each in session_settings.role_assignment()] + [_select(asked, ["schema"])]
     try:
         await control.results("; ".join([*statements, f"SELECT version_num FROM {version_table.sql}"]), results)
     except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
         heads: tuple[str, ...] = ()  # no revision was ever applied; the facts are in place all the same
     except (asyncpg.PostgresError, PermissionDenied) as error:
-        if len(results) < len(before) - 1 or (guise.role and len(results) == len(before) + 1):
-            raise guise.refused(error, role=len(results) > len(before)) from None
+        if len(results) < len(before) - 1 or (session_settings.role and len(results) == len(before) + 1):
+            raise session_settings.refused(error, role=len(results) > len(before)) from None
         raise
     else:
         heads = tuple(sorted(str(version) for (version,) in results[-1].rows))
     facts = dict(zip(own, results[len(before)].rows[0], strict=True))
-    if guise.role:
+    if session_settings.role:
         facts["schema"] = results[len(statements) - 1].rows[0][0]
     ledger = {name for name in tables.NAMES if facts[f"ledger.{name}"]}
     return Facts(

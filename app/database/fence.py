@@ -16,10 +16,10 @@ from uuid import UUID
 from app.database import backends, driver_error, indexes
 from app.database.entry import Entry
 from app.database.footprint import Footprint
-from app.database.guise import NONE, Guise
 from app.database.literals import literal
 from app.database.lock import CANCELLED, GUARD_LOST
 from app.database.prepared import Prepared
+from app.database.session_settings import AS_LOGIN, AS_ROLE, NONE, ROLE_AGAIN, SessionSettings
 from app.database.simple_query import ResultSet
 from app.database.wire import LAST, Wire
 from app.errors import Cancelled, LockLost, MigrationFailed
@@ -84,8 +84,10 @@ class Fence:
     """No pooler stands between, so that what a session sets is not left behind for a stranger."""
     remaining_s: Callable[[], float]
     """How long the run may still go on, in seconds; infinite without a time budget."""
-    guise: Guise = NONE
-    """What is set for the revision: its role after all that is ours, at each BEGIN, and taken off before, at COMMIT."""
+    session_settings: SessionSettings = NONE
+    """What is set for the revisions at each BEGIN: their role after all that is ours."""
+    knows_roles: bool = False
+    """A revision has set a role, which may last as long as the session."""
     footprint: Footprint = field(default_factory=Footprint)
     """What the revision that runs has locked."""
     builds: indexes.Record | None = None
@@ -107,8 +109,9 @@ class Fence:
     """What a BEGIN carries in one statement, with the milliseconds that are left in it as `$1`."""
 
     def __post_init__(self) -> None:
+        self.knows_roles = bool(self.session_settings.role)
         ours = [f"set_config({literal(name)}, {literal(value)}, true)" for name, value in self.settings]
-        settings = [*self.guise.clothes(), *ours]
+        settings = [*self.session_settings.assignments(), *ours]
         timeout = f"CASE WHEN $1 IS NOT NULL THEN {_statement_timeout('$1', local=True)} END"
         self._all_at_begin = f"SELECT {', '.join([_PID, *settings, timeout])}, ({self.check})"
 
@@ -120,20 +123,38 @@ class Fence:
             prepared: What the session keeps ready, where it may.
         """
         # What is ready is read anew where the search path finds other schemas, as it may for a role.
-        if prepared and not self.guise.role and prepared.is_worth(self._all_at_begin):
+        if prepared and not self.knows_roles and prepared.is_worth(self._all_at_begin):
             begins = prepared.execute(self._all_at_begin, ("text",), (literal(self._left_ms()),))
         else:
-            theirs = [f"SELECT {', '.join(clothes)}"] if (clothes := self.guise.clothes()) else []
-            settings = [*theirs, *(f"SET LOCAL {name} = {literal(value)}" for name, value in self.settings)]
-            begins = [*settings, self._limit(local=True), self.check, f"SELECT {', '.join([_PID, *self.guise.mask()])}"]
-        path = self.guise.path if note else []  # by which the note names tables, as the COMMIT will
-        return [each for each in (*self.guise.take_off, *path, note, *begins) if each]
+            assigned = ", ".join(self.session_settings.assignments())
+            settings = [
+                f"SELECT {assigned}" if assigned else "",
+                *(f"SET LOCAL {name} = {literal(value)}" for name, value in self.settings),
+            ]
+            begins = [*settings, self._limit(local=True), self.check, f"SELECT {', '.join([_PID, *self._role_again])}"]
+        path = self.session_settings.path if note else []  # by which the note names tables, as the COMMIT will
+        return [each for each in (*self.as_login, *path, note, *begins) if each]
+
+    @property
+    def as_login(self) -> list[str]:
+        """The statement after which it is the login that speaks, where a role may do so."""
+        return [AS_LOGIN] if self.knows_roles else []
+
+    @property
+    def as_role(self) -> list[str]:
+        """The statement after which that role speaks again, behind `as_login`."""
+        return [AS_ROLE] if self.knows_roles else []
+
+    @property
+    def _role_again(self) -> list[str]:
+        """The same as an expression, at a BEGIN, where the role of the settings comes first."""
+        return self.session_settings.role_assignment() or [ROLE_AGAIN] * self.knows_roles
 
     @property
     def before_a_statement(self) -> list[str]:
         """The statements that go before one that no transaction of ours will hold back.
 
-        Behind a pooler no limit can be set for it, and no guise.
+        Behind a pooler nothing can be set for it.
         """
         limit = self._limit(local=False) if self.session_is_ours else ""
         return [*filter(None, [limit]), *self.checked]
@@ -141,7 +162,7 @@ class Fence:
     @property
     def checked_within(self) -> list[str]:
         """The check within a transaction of a revision's, which goes on as it was."""
-        return [*self.guise.take_off, self.check, *self.guise.put_on_again]
+        return [*self.as_login, self.check, *self.as_role]
 
     @property
     def checked(self) -> list[str]:
@@ -150,15 +171,16 @@ class Fence:
         Raises:
             MigrationFailed: What follows would be done to other tables, or as somebody else.
         """
-        if not self.session_is_ours and (self.guise.role or self.guise.search_path):
+        theirs = self.session_settings
+        if not self.session_is_ours and (theirs.role or theirs.search_path):
             raise MigrationFailed(
-                f"Behind a pooler {' and '.join(self.guise.variables)} cannot hold outside of a transaction, as in an "
+                f"Behind a pooler {' and '.join(theirs.variables)} cannot hold outside of a transaction, as in an "
                 "autocommit block.",
                 hint=_THROUGH_A_POOLER,
                 sqlstate=None,
                 message=None,
             )
-        return [*self.guise.take_off, self.check]
+        return [*self.as_login, self.check]
 
     async def send(self, wire: Wire, sql: Sequence[str], wanted: Sequence[int] = LAST) -> list[ResultSet]:
         """Send statements among which is the check; the results of those that are wanted, as `Wire.send` has it.
@@ -233,7 +255,7 @@ def around(
     pooler: bool,
     remaining_s: Callable[[], float] = lambda: math.inf,
     footprint: Footprint | None = None,
-    guise: Guise = NONE,
+    session_settings: SessionSettings = NONE,
 ) -> Fence:
     """The fence around the transactions of a run."""
     lease_ms, lock_timeout_ms = round(lease_s * 1000), round(lock_timeout_s * 1000)
@@ -251,6 +273,6 @@ def around(
         mark=backends.mark(run_id),
         session_is_ours=not pooler,
         remaining_s=remaining_s,
-        guise=guise,
+        session_settings=session_settings,
         footprint=footprint or Footprint(),
     )

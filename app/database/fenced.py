@@ -15,6 +15,7 @@ from typing import Protocol
 from app.database import committed, footprint, indexes, statements
 from app.database.fence import Fence, Move
 from app.database.prepared import Prepared
+from app.database.session_settings import sets_a_role
 from app.database.simple_query import ResultSet
 from app.database.transaction import Transaction, rollback
 from app.database.wire import Wire
@@ -67,6 +68,7 @@ class Fenced:
             LockLost, Cancelled, MigrationFailed: as `Fence.send` says, of the move.
         """
         self.prepared.before(operation)
+        self.fence.knows_roles |= sets_a_role(operation)
         move, self.fence.move = self.fence.move, None
         if move:
             await self.fence.send(self.wire, [*move.confirmed, *self.fence.checked_within])
@@ -130,7 +132,7 @@ class Fenced:
             MigrationFailed: An INVALID index of its name is in the way, and not ours to drop.
         """
         fence = self.fence
-        off = fence.guise.take_off
+        off = fence.as_login
         left, *recorded = indexes.before(wanted, fence.builds)
         # A driver may send what comes after the rows that are wanted in another message.
         before = [*off, left, *off, *recorded, *fence.before_a_statement]

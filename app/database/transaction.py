@@ -64,7 +64,7 @@ class Transaction:
     def _in_short(self, entries: list[Entry], move: Move | None) -> list[str]:
         """What nearly every COMMIT of a history carries, as one statement that is ready; nothing where it is not so."""
         fence, prepared = self._fence, self._prepared
-        if not (move and move.is_an_update and len(entries) == 1) or fence.guise.role:
+        if not (move and move.is_an_update and len(entries) == 1) or fence.knows_roles:
             return []
         if not (self.is_watched and fence.footprint.is_plain):
             return []
@@ -89,9 +89,9 @@ class Transaction:
         else:
             looks = [seen.look_back()] if self.is_watched else []
         # The ledger is the login's, and the version the role's that the revision is run as.
-        guise = self._fence.guise
-        moves = [*guise.put_on_again, *move.confirmed, *guise.take_off] if move else []
-        return [*guise.take_off, *looks, *moves, self._fence.check], len(guise.take_off)
+        fence = self._fence
+        moves = [*fence.as_role, *move.confirmed, *fence.as_login] if move else []
+        return [*fence.as_login, *looks, *moves, fence.check], len(fence.as_login)
 
     async def rollback(self) -> None:
         """ROLLBACK; what was waiting for the COMMIT goes with it."""

@@ -17,7 +17,7 @@ from app.database import backends, connection
 from app.database.drivers.opening import Opening
 from app.database.fence import Fence
 from app.database.fenced import Fenced, Modes
-from app.database.guise import NONE, Guise
+from app.database.session_settings import NONE, SessionSettings
 from app.database.url import Database
 from app.database.wire import Wire
 from app.settings import Driver
@@ -52,7 +52,7 @@ def engine(
         fencing: Makes what fences each of them, where that is to be special.
         session: Further statements for each session that is ours alone, each with its semicolon.
     """
-    guise = fence.guise.put_on(local=not fence.session_is_ours)
+    theirs = fence.session_settings.statement(local=not fence.session_is_ours)
     opening = Opening(
         database,
         fence,
@@ -60,7 +60,7 @@ def engine(
         # A pooler would leave the run's name on the backend, for strangers to wear.
         application_name=backends.working_name(run_id) if fence.session_is_ours else connection.CONTROL,
         session="".join(
-            [_OWN_SESSION + session if fence.session_is_ours else "", *(f"{statement}; " for statement in guise)]
+            [_OWN_SESSION + session if fence.session_is_ours else "", *(f"{statement}; " for statement in theirs)]
         ),
         before=before_open,
         after=on_open,
@@ -96,7 +96,7 @@ def use(chosen: Engine, work: Callable[[Connection], None]) -> None:
         connects()
 
 
-def plain_engine(database: Database, guise: Guise = NONE) -> Engine:
+def plain_engine(database: Database, session_settings: SessionSettings = NONE) -> Engine:
     """An engine for commands that only read: no fence, SQLAlchemy's own cursors. To be used in a greenlet."""
 
     async def connect() -> connection.Connection:
@@ -112,7 +112,7 @@ def plain_engine(database: Database, guise: Guise = NONE) -> Engine:
 
     @event.listens_for(made, "begin")
     def begin(begun: Connection) -> None:
-        for statement in guise.put_on():  # in each transaction, for there may be a pooler
+        for statement in session_settings.statement():  # in each transaction, for there may be a pooler
             begun.exec_driver_sql(statement)
 
     return made

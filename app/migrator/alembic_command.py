@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from sqlalchemy.util import greenlet_spawn
 
 from app import log, settings
-from app.database import connection, guise, url, working
+from app.database import connection, session_settings, url, working
 from app.database.ledger import new_run_id
 from app.errors import NotConfigured
 from app.migrator import condition, revisions, status
@@ -75,7 +75,7 @@ def _in_the_words_of_a_terminal() -> Iterator[None]:
 
 async def _reading(run_migrations: RunMigrations, chosen: Settings) -> None:
     def read() -> None:
-        with working.plain_engine(url.database(chosen), guise.of(chosen)).connect() as opened:
+        with working.plain_engine(url.database(chosen), session_settings.of(chosen)).connect() as opened:
             run_migrations(opened, **revisions.version_options(status.version_table(chosen)))
 
     await greenlet_spawn(read)

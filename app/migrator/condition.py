@@ -1,6 +1,6 @@
 """The condition that a database is in: what a caller should know of it, whatever is to be done."""
 
-from app.database import guise, indexes
+from app.database import indexes, session_settings
 from app.database.catalog import Facts
 from app.database.connection import Session
 from app.database.url import Database
@@ -42,7 +42,7 @@ def warnings(facts: Facts, database: Database, pool_mode: PoolMode | None, setti
             "through unchecked: set MIGRATION_ENVIRONMENT."
         )
     if facts.pooler:
-        found += _through_a_pooler(database, pool_mode, guise.of(settings).variables)
+        found += _through_a_pooler(database, pool_mode, session_settings.of(settings).variables)
     return found + [_is_broken(index) for index in (facts.broken_indexes if facts.tells("broken_indexes") else ())]
 
 

@@ -63,10 +63,9 @@ class WorkInOne(Work):
         move, fence.move = fence.move, None
         footprint = fence.footprint
         tells = entry.insert(footprint.left()) if entry else footprint.look_back()
-        guise = fence.guise
-        moves = [*guise.put_on_again, *move.confirmed] if move else []
-        sql = [*guise.take_off, tells, *moves, *fence.checked_within, LOOK]
-        left, held = self._ask(*sql, wanted=(len(guise.take_off), -1))
+        moves = move.confirmed if move else []
+        sql = [*fence.as_login, tells, *fence.as_role, *moves, *fence.checked_within, LOOK]
+        left, held = self._ask(*sql, wanted=(len(fence.as_login), -1))
         footprint.commits(*left.rows[0], is_whole=True)
         self._just_run = self._step(Revision(revision=applying.revision, message=""))
         footprint.starts_afresh()

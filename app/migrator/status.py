@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from app import report
-from app.database import catalog, connection, guise, lock, pooler, url
+from app.database import catalog, connection, lock, pooler, session_settings, url
 from app.database.catalog import Costly, Facts, VersionTable
 from app.database.connection import Session
 from app.database.ledger import Ledger
@@ -71,7 +71,7 @@ async def look(control: Session, settings: Settings, costly: frozenset[Costly] =
         ledger_schema=settings.ledger_schema,
         version_table=version_table(settings),
         costly=costly,
-        guise=guise.of(settings),
+        session_settings=session_settings.of(settings),
     )
 
 

@@ -14,7 +14,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from app.database import fence, guise, prepared, working
+from app.database import fence, prepared, session_settings, working
 from app.database.entry import Entry
 from app.database.fence import Fence
 from app.database.footprint import Footprint
@@ -89,7 +89,7 @@ class Work:
             pooler=self.pooler,
             remaining_s=lambda: self.deadline.left_to_work_s,
             footprint=Footprint(self.settings.ledger_schema, self.settings.version_table),
-            guise=guise.of(self.settings),
+            session_settings=session_settings.of(self.settings),
         )
 
     @property

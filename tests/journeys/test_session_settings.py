@@ -226,7 +226,7 @@ async def test_a_login_that_may_not_be_the_role_is_told_how_it_may(
     assert "GRANT" in answer.json()["hint"]
 
 
-async def test_a_rehearsal_goes_by_the_same_guise_and_leaves_nothing(
+async def test_a_rehearsal_goes_by_the_same_settings_and_leaves_nothing(
     settings: MakeSettings, write_history: WriteHistory, database: Database, on: Database, owner: str
 ) -> None:
     database.execute(f"CREATE SCHEMA shop AUTHORIZATION {owner}")
@@ -266,13 +266,13 @@ def asleep(database: Database) -> bool:
     )
 
 
-def test_the_plain_command_goes_by_the_same_guise(database: Database, owner: str) -> None:
+def test_the_plain_command_goes_by_the_same_settings(database: Database, owner: str) -> None:
     from tests.journeys.test_alembic_command import alembic
     from tests.servers import PROJECT
 
     database.execute(f"CREATE SCHEMA shop AUTHORIZATION {owner}")
-    guise: dict[str, Any] = {"role": owner, "search_path": "shop"}
-    alembic(PROJECT, database, "upgrade", "0002", **guise)
+    chosen: dict[str, Any] = {"role": owner, "search_path": "shop"}
+    alembic(PROJECT, database, "upgrade", "0002", **chosen)
     assert database.execute("SELECT version_num FROM shop.alembic_version") == [("0002",)]
     assert database.value("SELECT tableowner FROM pg_tables WHERE tablename = 'products'") == owner
-    assert "0002" in alembic(PROJECT, database, "current", **guise)[0]
+    assert "0002" in alembic(PROJECT, database, "current", **chosen)[0]
