@@ -149,6 +149,10 @@ class Footprint:
         self._since, self._over = {}, {}
         self._held_before = held or []
 
+    def has_begun(self) -> None:
+        """The first statement was sent with the BEGIN."""
+        self._is_first = False
+
     def note(self, operation: str) -> str:
         """What is to go before a statement that may write tables anew: nothing, if that was noted already."""
         note = "" if self._is_noted else note_before(operation)

@@ -23,7 +23,7 @@ from tests.web.answers import problem
 
 THREE = {
     "a1": "op.execute('CREATE TABLE a (id int)')",
-    "b2": gate.WAITS,
+    "b2": f"{gate.WAITS}\nop.execute('CREATE TABLE waited (id int)')",
     "c3": "op.execute('CREATE TABLE c (id int)')",
 }
 NDJSON, SSE = "application/x-ndjson", "text/event-stream"

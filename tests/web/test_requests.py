@@ -304,7 +304,7 @@ async def test_a_reason_may_hold_any_text(settings: MakeSettings, write_history:
 async def test_a_reason_with_a_nul_loses_it_and_nothing_else(
     settings: MakeSettings, write_history: WriteHistory
 ) -> None:
-    async with client_of(settings(write_history(a1="pass"))) as client:
+    async with client_of(settings(write_history(a1="op.execute('CREATE TABLE a (id int)')"))) as client:
         answer = await client.post("/migrate", json={"reason": "deploy\0 7"}, headers=APPLY)
         assert answer.status_code == 200, answer.text
         assert answer.json()["warnings"] == []
@@ -429,7 +429,7 @@ async def test_the_request_id_is_in_the_answer_the_log_and_the_ledger(
 ) -> None:
     caplog.set_level(logging.INFO, "migration_endpoint")
     headers = {**APPLY, "X-Request-ID": "deploy-7"}
-    async with client_of(settings(write_history(a1="pass"))) as client:
+    async with client_of(settings(write_history(a1="op.execute('CREATE TABLE a (id int)')"))) as client:
         answer = (await client.post("/migrate", headers=headers)).json()
         recorded = (await client.get(f"/runs/{answer['run_id']}", headers=READ)).json()
     assert answer["request_id"] == recorded["request_id"] == "deploy-7"

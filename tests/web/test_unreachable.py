@@ -256,8 +256,9 @@ async def test_without_the_right_to_make_a_ledger_the_run_goes_on_with_a_warning
         answer = await client.post("/migrate", headers=APPLY)
         assert answer.status_code == 200, answer.text
         assert answer.json()["to"] == ["b2"]
-        (warning,) = answer.json()["warnings"]
+        warning, idle = answer.json()["warnings"]
         assert "not on record" in warning
+        assert "had no effect" in idle
         assert "permission denied" in warning.lower()
         assert (await client.get("/status", headers=READ)).json()["state"] == "up_to_date"
         assert (await client.get("/runs", headers=READ)).json() == {"runs": [], "next": None}
@@ -283,8 +284,9 @@ async def test_a_ledger_of_another_role_does_not_stop_the_run(
         answer = await client.post("/migrate", headers=APPLY)
         assert answer.status_code == 200, answer.text
         assert answer.json()["to"] == ["b2"]
-        (warning,) = answer.json()["warnings"]
+        warning, idle = answer.json()["warnings"]
         assert "not on record" in warning
+        assert "had no effect" in idle
         status = await client.get("/status", headers=READ)
         assert status.status_code == 200, status.text
         assert status.json()["state"] == "up_to_date"

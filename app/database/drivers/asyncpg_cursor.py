@@ -104,6 +104,7 @@ class Cursor(dialect.AsyncAdapt_asyncpg_cursor):
             await fenced.begin(operation)
             return await self._sent(operation, results)
         fence.pid = results[len(words) - 1].rows[0][0]
+        fence.footprint.has_begun()
         return results[len(words) :]
 
     async def _sent(self, operation: str, results: list[ResultSet]) -> list[ResultSet]:

@@ -65,6 +65,7 @@ class Cursor(extensions.cursor):
                 # As PostgreSQL reads a message as a whole before it runs any of it, not even the BEGIN was run. The
                 # statement is to fail inside of a transaction, which ends there for whoever goes on regardless.
             else:
+                fence.footprint.has_begun()
                 return
         await fenced.begin(operation)
         await self._sends(sql, operation)
