@@ -276,3 +276,33 @@ def test_the_plain_command_goes_by_the_same_settings(database: Database, owner: 
     assert database.execute("SELECT version_num FROM shop.alembic_version") == [("0002",)]
     assert database.value("SELECT tableowner FROM pg_tables WHERE tablename = 'products'") == owner
     assert "0002" in alembic(PROJECT, database, "current", **chosen)[0]
+
+
+@pytest.mark.parametrize("sets", ["SET ROLE {0}", "set local  role {0}", "SELECT set_config('role', '{0}', false)"])
+async def test_a_role_that_a_revision_sets_itself_lasts_as_in_alembic_and_needs_no_right_on_the_record(
+    settings: MakeSettings, write_history: WriteHistory, database: Database, owner: str, sets: str
+) -> None:
+    login = database.value("SELECT current_user")
+    lets = f"GRANT ALL ON alembic_version TO {owner}; GRANT CREATE ON SCHEMA public TO {owner}"
+    history = write_history(
+        a1=f"op.execute({lets!r})\nop.execute({sets.format(owner)!r})\nop.execute('CREATE TABLE a ()')",
+        b2="op.execute('CREATE TABLE b ()')",
+        c3="op.execute('RESET ROLE')\nop.execute('CREATE TABLE c ()')",
+        d4="op.execute('CREATE TABLE d ()')",
+    )
+    answer = await call(settings(history))
+    assert answer.status_code == 200, answer.text
+    lasting = login if "local" in sets else owner
+    assert database.execute("SELECT tablename, tableowner FROM pg_tables WHERE tablename < 'e' ORDER BY 1")[:5] == [
+        ("a", owner),
+        ("alembic_version", login),
+        ("b", lasting),
+        ("c", login),
+        ("d", login),
+    ]
+    assert database.execute("SELECT revision FROM migration_endpoint.step ORDER BY id") == [
+        ("a1",),
+        ("b2",),
+        ("c3",),
+        ("d4",),
+    ]
