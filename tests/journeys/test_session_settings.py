@@ -141,7 +141,9 @@ async def test_behind_a_pooler_a_run_says_what_does_not_hold_there(
     settings: MakeSettings, write_history: WriteHistory, through_pgbouncer: Any
 ) -> None:
     chosen = {"search_path": "public", "session_settings": '{"work_mem": "7MB"}'}
-    configuration = settings(write_history(a1="pass"), database_url=through_pgbouncer("transaction").url, **chosen)
+    configuration = settings(
+        write_history(a1="op.execute('CREATE TABLE a ()')"), database_url=through_pgbouncer("transaction").url, **chosen
+    )
     for answer in (await call(configuration), await call(configuration, "/status")):
         (warning,) = answer.json()["warnings"]
         assert "nor do MIGRATION_SEARCH_PATH and MIGRATION_SESSION_SETTINGS hold" in warning
