@@ -25,6 +25,8 @@ def is_psycopg2s(error: BaseException) -> bool:
 
 def sqlstate(error: BaseException) -> str | None:
     """PostgreSQL's code for it, if PostgreSQL said it."""
+    if isinstance(error, asyncpg.PostgresError) and getattr(error, "severity", None) is None:
+        return None  # asyncpg's own, under the class of one: of an argument that it could not send
     code = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
     return str(code) if code else None
 

@@ -13,6 +13,7 @@ import datetime as dt
 import decimal
 import functools
 import json
+import re
 import struct
 import uuid
 from collections.abc import Callable
@@ -30,6 +31,20 @@ def _bytea(text: str) -> bytes:
     return bytes.fromhex(text.removeprefix("\\x"))
 
 
+def _interval(text: str) -> dt.timedelta:
+    """As asyncpg has it: a month is 30 days, a year 365."""
+    found = _INTERVAL.fullmatch(text)
+    if found is None or not text:
+        raise ValueError("an interval in another style than `postgres`")
+    years, months, days, hours, minutes = (int(found[part] or 0) for part in ("years", "months", "days", "h", "m"))
+    clock = dt.timedelta(hours=hours, minutes=minutes, seconds=float(found["s"] or 0))
+    return dt.timedelta(days=years * 365 + months * 30 + days) + (-clock if found["sign"] == "-" else clock)
+
+
+_INTERVAL = re.compile(
+    r"(?:(?P<years>[+-]?\d+) years? ?)?(?:(?P<months>[+-]?\d+) mons? ?)?(?:(?P<days>[+-]?\d+) days? ?)?"
+    r"(?:(?P<sign>[+-]?)(?P<h>\d+):(?P<m>\d\d):(?P<s>\d\d(?:\.\d+)?))?"
+)
 # By type OID (pg_type.dat, stable since these types exist). The text format is PostgreSQL's ISO output.
 _DECODERS: dict[int, Callable[[str], Value]] = {
     16: lambda text: text == "t",
@@ -42,12 +57,39 @@ _DECODERS: dict[int, Callable[[str], Value]] = {
     700: float,
     701: float,
     1082: dt.date.fromisoformat,
+    1083: dt.time.fromisoformat,
     1114: dt.datetime.fromisoformat,
     1184: dt.datetime.fromisoformat,
+    1186: _interval,
     1700: decimal.Decimal,
     2950: uuid.UUID,
     3802: json.loads,
 }
+_ELEMENTS = {
+    199: 114,
+    1000: 16,
+    1001: 17,
+    1005: 21,
+    1007: 23,
+    1009: 25,
+    1015: 1043,
+    1016: 20,
+    1021: 700,
+    1022: 701,
+    1028: 26,
+    1115: 1114,
+    1182: 1082,
+    1183: 1083,
+    1185: 1184,
+    1187: 1186,
+    1231: 1700,
+    2951: 2950,
+    3807: 3802,
+}
+"""By the OID of an array's type that of its elements'."""
+_PART_OF_AN_ARRAY = re.compile(
+    r'(?P<opens>\{)|(?P<closes>\})|"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<bare>[^{},"]+)', re.DOTALL
+)
 
 
 _HEAD = 5
@@ -157,6 +199,8 @@ def _row(body: bytes, columns: tuple[Column, ...]) -> tuple[Value, ...]:
 
 
 def _decoded(text: str, type_oid: int) -> Value:
+    if type_oid in _ELEMENTS and text.startswith("{"):  # else it says with which numbers its subscripts begin
+        return _array(text, _ELEMENTS[type_oid])
     decode = _DECODERS.get(type_oid)
     if decode is None:
         return text
@@ -164,6 +208,29 @@ def _decoded(text: str, type_oid: int) -> Value:
         return decode(text)
     except ValueError:  # 'infinity', a year before 1, a DateStyle that is not ISO: the text is the honest answer
         return text
+
+
+def _array(text: str, type_oid: int) -> list[Value]:
+    """The elements of an array, in lists within lists where it has several dimensions.
+
+    Source: PostgreSQL manual, "Array Input and Output Syntax".
+    """
+    open_ones: list[list[Value]] = [[]]
+    for part in _PART_OF_AN_ARRAY.finditer(text):
+        match part.lastgroup:
+            case "opens":
+                open_ones.append([])
+            case "closes":
+                closed = open_ones.pop()
+                open_ones[-1].append(closed)
+            case "quoted":
+                open_ones[-1].append(_decoded(re.sub(r"\\(.)", r"\1", part["quoted"], flags=re.DOTALL), type_oid))
+            case _ if part["bare"].upper() == "NULL":
+                open_ones[-1].append(None)
+            case _:
+                open_ones[-1].append(_decoded(part["bare"], type_oid))
+    found: list[Value] = open_ones[0][0]
+    return found
 
 
 async def send(

@@ -59,7 +59,7 @@ def message(error: BaseException) -> str:
 def _without_values(cause: BaseException) -> str:
     """The error's words without the value that it is about: a statement's parameter, or somebody's data."""
     text = driver_error.words(cause)
-    if (driver_error.sqlstate(cause) or "").startswith(_DATA_EXCEPTION):
+    if isinstance(cause, asyncpg.DataError) or (driver_error.sqlstate(cause) or "").startswith(_DATA_EXCEPTION):
         text = re.sub(r'".*"', '"…"', text, flags=re.DOTALL)
     return _DRIVERS_VALUE.sub(r"\1", text)
 

@@ -77,11 +77,36 @@ async def test_values_come_back_as_python_has_them(wire: Wire) -> None:
 
 async def test_what_python_cannot_hold_comes_back_as_text(wire: Wire) -> None:
     assert await rows(
-        wire, "SELECT 'infinity'::timestamptz, '0044-03-15 BC'::date, '{1,2}'::int[], '1 day'::interval"
-    ) == [("infinity", "0044-03-15 BC", "{1,2}", "1 day")]
+        wire, "SELECT 'infinity'::timestamptz, '0044-03-15 BC'::date, '[0:1]={1,2}'::int[], '24:00'::time, '1'::bit"
+    ) == [("infinity", "0044-03-15 BC", "[0:1]={1,2}", "24:00:00", "1")]
     assert (await rows(wire, "SELECT 'NaN'::numeric::text, 'NaN'::float8"))[0][0] == "NaN"
     await send(wire, "SET datestyle = 'SQL, DMY'")
     assert await rows(wire, "SELECT '2024-02-29'::date") == [("29/02/2024",)]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "'12:30:00.25'::time",
+        "'{}'::int[]",
+        "'{1,NULL,-3}'::int[]",
+        "'{{1,2},{3,4}}'::bigint[]",
+        "'{1.50,NaN}'::numeric[]",
+        "ARRAY['a', '', NULL, 'NULL', 'x,y', '{z}', 'with \"quotes\"', E'back\\\\slash', 'a b', E'two\\nlines']",
+        "ARRAY['one', 'two']::varchar[]",
+        "'{t,f}'::bool[]",
+        "'{2024-02-29}'::date[]",
+        "'{6f2ec1de-2ad8-4d2c-9d5c-2a2b3c4d5e6f}'::uuid[]",
+        "'0'::interval",
+        "'1 year 2 months -3 days 04:05:06.5'::interval",
+        "'-1 mons +4 days -00:00:01'::interval",
+        "ARRAY['1 day'::interval, '36:00:00']",
+    ],
+)
+async def test_a_value_is_the_same_as_over_the_extended_protocol(value: str, wire: Wire) -> None:
+    prepared = await wire.fetchval(f"SELECT {value}")
+    ((simple,),) = await rows(wire, f"SELECT {value}")
+    assert repr(simple) == repr(prepared)
 
 
 @pytest.mark.parametrize("nothing", ["", "   \n", "-- a comment", "/* one */ -- two\n", ";", " ; ;"])
@@ -250,6 +275,6 @@ async def test_other_values_survive_too(wire: Wire) -> None:
     assert await rows(
         wire, f"SELECT {literal(now)}, {literal(some)}, {literal(None)}, {literal(-3)}, {literal(True)}"
     ) == [(now, some, None, -3, True)]
-    assert await rows(wire, f"SELECT {literal(())}, {literal(('a', None))}::text") == [("{}", "{a,NULL}")]
+    assert await rows(wire, f"SELECT {literal(())}, {literal(('a', None))}::text") == [([], "{a,NULL}")]
     with pytest.raises(TypeError, match="object"):
         literal(object())
