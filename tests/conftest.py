@@ -16,9 +16,12 @@ from tests.proxy import Proxy, tcp_proxy
 from tests.servers import Database, Postgres, Service
 from tests.workflows import Repository
 
+DRIVERS = ("asyncpg", "psycopg2")
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Options of tests/journeys/test_soak.py and test_vercel_build.py."""
+    """Options of tests/journeys, some of them of test_soak.py and test_vercel_build.py."""
+    parser.addoption("--driver", choices=DRIVERS, help="the only driver to go on journeys on, instead of both")
     parser.addoption("--soak-seconds", type=float, default=40, help="how long the soak goes on, in seconds")
     parser.addoption("--soak-seed", type=int, help="the seed that a failed soak has told, to repeat its faults")
     parser.addoption(
@@ -53,7 +56,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     path = metafunc.definition.path
     says_so = any(mark.args[0] == "driver" for mark in metafunc.definition.iter_markers("parametrize"))
     if path.is_relative_to(_JOURNEYS) and path.stem not in _WITHOUT_REVISIONS and not says_so:
-        metafunc.parametrize("driver", ["asyncpg", "psycopg2"], indirect=True)
+        only: str | None = metafunc.config.getoption("--driver")
+        metafunc.parametrize("driver", [only] if only else DRIVERS, indirect=True)
 
 
 @pytest.fixture(autouse=True)
