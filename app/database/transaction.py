@@ -42,6 +42,9 @@ class Transaction:
         tells = len(before) - 1  # which of them tells the footprint
         if not before:
             before, tells = self._in_full(entries, move)
+        if not self._wire.is_in_transaction:
+            # A COMMIT of the revision's has ended it; what is ours is to be one all the same, in whichever messages.
+            before, tells = ["BEGIN", *before], tells + 1
         # Marked, for pg_stat_activity, which shows the first kilobyte of a message.
         first, *others = [*before, "COMMIT"]
         fence.commits += not is_last  # its answer may be lost

@@ -64,8 +64,11 @@ class WorkInOne(Work):
         footprint = fence.footprint
         tells = entry.insert(footprint.left()) if entry else footprint.look_back()
         moves = move.confirmed if move else []
-        sql = [*fence.as_login, tells, *fence.as_role, *moves, *fence.checked_within, LOOK]
-        left, held = self._ask(*sql, wanted=(len(fence.as_login), -1))
+        # Where the revision has ended the transaction, what is ours is one all the same, in whichever messages.
+        before = [*([] if self._is_in_transaction else ["BEGIN"]), *fence.as_login]
+        left, held = self._ask(
+            *before, tells, *fence.as_role, *moves, *fence.checked_within, LOOK, wanted=(len(before), -1)
+        )
         footprint.commits(*left.rows[0], is_whole=True)
         self._just_run = self._step(Revision(revision=applying.revision, message=""))
         footprint.starts_afresh()
@@ -89,6 +92,10 @@ class WorkInOne(Work):
         waiting, self._waiting = self._waiting, []
         self._are_committed(waiting)
         self.blockers = []
+
+    @property
+    def _is_in_transaction(self) -> bool:
+        return self._wire is not None and self._wire.is_in_transaction
 
     @property
     def _has_run(self) -> int:

@@ -28,6 +28,7 @@ from app.errors import (
     RevisionModified,
     StillRunning,
     UnsafePlan,
+    UnsuitableEnvPy,
     WrongDeployment,
     WrongEnvironment,
 )
@@ -146,6 +147,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
     **documented(
         *DATABASE,
         BrokenHistory,
+        UnsuitableEnvPy,
         NotConfigured,
         BadSignature,
         InvalidRequest,

@@ -30,6 +30,7 @@ from app.errors import (
     TimeBudgetExhausted,
     UnknownTarget,
     UnsafePlan,
+    UnsuitableEnvPy,
     WrongEnvironment,
     WrongMediaType,
 )
@@ -73,6 +74,7 @@ _PROBLEMS = (
     *KEYED,
     *DATABASE,
     BrokenHistory,
+    UnsuitableEnvPy,
     InsufficientScope,
     InvalidRequest,
     UnknownTarget,

@@ -13,6 +13,7 @@ from app.errors import (
     MultipleHeads,
     RevisionModified,
     UnknownTarget,
+    UnsuitableEnvPy,
     WrongEnvironment,
 )
 from app.report import Direction, Plan
@@ -28,6 +29,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
         *KEYED,
         *DATABASE,
         BrokenHistory,
+        UnsuitableEnvPy,
         InvalidRequest,
         UnknownTarget,
         WrongEnvironment,

@@ -18,6 +18,7 @@ from app.errors import (
     RehearsalNotAllowed,
     TimeBudgetExhausted,
     UnknownTarget,
+    UnsuitableEnvPy,
     WrongEnvironment,
     WrongMediaType,
 )
@@ -39,6 +40,7 @@ router = APIRouter()
         *KEYED,
         *DATABASE,
         BrokenHistory,
+        UnsuitableEnvPy,
         InsufficientScope,
         InvalidRequest,
         UnknownTarget,

@@ -328,7 +328,9 @@ async def test_a_statement_that_moves_the_version_goes_with_the_commit_and_ahead
         await conn.rollback()
         assert database.execute("SELECT n FROM v") == [(7,)]
 
-        # Outside of a transaction nothing would bring it.
+        # Behind a COMMIT it has a transaction of its own.
         assert (await conn.execute(sa.text("UPDATE v SET n = 1"))).rowcount == 1
         await conn.exec_driver_sql("COMMIT")
-        assert not await conn.run_sync(moves)
+        assert await conn.run_sync(moves)
+        await conn.commit()
+        assert database.execute("SELECT n FROM v") == [(2,)]

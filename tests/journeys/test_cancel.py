@@ -191,7 +191,10 @@ def test_however_a_revision_takes_it_a_cancelled_run_is_cancelled(
     with ThreadPoolExecutor() as threads:
         call, location = begun(service, database, revision="a1", threads=threads)
         servers.until(
-            lambda: database.value("SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)'"),
+            lambda: database.value(
+                "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%SELECT pg_sleep(60)%' AND state = 'active' "
+                "AND pid <> pg_backend_pid()"
+            ),
             what="the statement",
         )
         assert cancel(service, location).json()["outcome"] == "cancelled"

@@ -218,7 +218,8 @@ def test_ctrl_c_in_a_terminal_ends_the_work_before_it_gives_the_lock_back(
     history = write_history(a1="op.execute('CREATE TABLE a (id int)')\nop.execute('SELECT pg_sleep(30)')")
     sleeping = (
         "SELECT count(*) FROM pg_stat_activity "
-        "WHERE query = 'SELECT pg_sleep(30)' AND state = 'active' AND datname = current_database()"
+        "WHERE query LIKE '%SELECT pg_sleep(30)%' AND state = 'active' AND datname = current_database() "
+        "AND pid <> pg_backend_pid()"
     )
     with (tmp_path / "output").open("wb") as output:
         process = subprocess.Popen(

@@ -366,4 +366,5 @@ async def test_where_only_the_last_result_is_told_each_look_costs_one_and_the_co
     counting = Counting(write_history, settings, database, proxy)
     assert await counting.of(LOCK) == 1 + 1
     assert await counting.of(LOCK + LOCK + LOCK) <= 3 + 1 + 1  # a machine that hangs for 10 ms
-    assert await counting.of(LOCK + PAUSE + LOCK + PAUSE + LOCK) == 3 + 2 + 1
+    # The second look may not be due yet, where the first one took long.
+    assert await counting.of(LOCK + PAUSE + LOCK + PAUSE + LOCK) in (3 + 1 + 1, 3 + 2 + 1)

@@ -316,7 +316,7 @@ async def test_revisions_that_cannot_be_loaded_are_a_matter_of_the_deployment(
             await client.post("/migrate", headers=APPLY),
             await client.get("/status", headers=READ),
         ):
-            document = problem(answer, "not-configured", 503)
+            document = problem(answer, "broken-history", 503)
             assert "alembic history" in document["hint"]
             assert_tells_no_secret(answer.text, "hunter2")
         assert (await client.get("/health")).json() == {"status": "fail"}
@@ -338,7 +338,7 @@ async def test_a_broken_chain_of_revisions_is_a_matter_of_the_deployment(
     history = write_history(a1="pass")
     write_revision(history, "c3", "b2", "pass")
     async with client_of(settings(history)) as client:
-        document = problem(await client.post("/migrate", headers=APPLY), "not-configured", 503)
+        document = problem(await client.post("/migrate", headers=APPLY), "broken-history", 503)
     assert "b2" in document["detail"]
 
 
