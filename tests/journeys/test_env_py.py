@@ -301,3 +301,17 @@ def test_the_page_on_env_py_shows_the_lines_of_the_refusals() -> None:
     page = (PROJECT / "docs" / "env-py.md").read_text()
     assert handover.ONLINE in page
     assert handover.OFFLINE in page
+
+
+@pytest.mark.parametrize("path", ["/migrate", "/plan"])
+async def test_an_env_py_that_takes_the_connection_and_raises_before_that_is_not_told_to_take_it(
+    path: str, settings: MakeSettings, write_history: WriteHistory, database: Database
+) -> None:
+    folder = write_history(**CREATE)
+    (folder / "env.py").write_text(f"import no_such_module\n{COOKBOOK}")
+    async with client_of(settings(folder)) as client:
+        told = (await client.request("GET" if path == "/plan" else "POST", path, headers=APPLY)).json()
+    assert told["type"].partition("#")[2] == "unsuitable-env-py"
+    assert "it raised `ModuleNotFoundError: No module named 'no_such_module'` (env.py:1)" in told["detail"]
+    assert told["hint"].startswith("It seems to take the connection: correct what it raises")
+    assert database.value("SELECT to_regclass('a')") is None

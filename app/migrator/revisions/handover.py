@@ -6,6 +6,7 @@ is refused when it configures another connection, and when it ends, or raises, b
 """
 
 import logging.config
+import re
 import sys
 import threading
 import traceback
@@ -43,6 +44,9 @@ _HINTS = {
     ),
     "offline": ("offline, as a plan needs it", "these lines, and put what connects behind an `else:`", OFFLINE),
 }
+
+
+_TAKES_IT = re.compile(r"""attributes\b.{0,20}["']connection["']""", re.DOTALL)
 
 
 class Handover:
@@ -106,12 +110,17 @@ class Handover:
 
     def _refuse(self, what: str, error: BaseException | None = None) -> NoReturn:
         told, where, lines = _HINTS["offline" if self._is_offline else "online"]
-        self._refusal = UnsuitableEnvPy(
-            f"env.py cannot be used {told}: {what}. Nothing was run.",
-            hint=f"Add {where}, with the options of its own `context.configure`; "
-            f"docs/env-py.md tells more.\n\n{lines}\n",
-        )
+        hint = f"Add {where}, with the options of its own `context.configure`; docs/env-py.md tells more.\n\n{lines}\n"
+        if error is not None and self._seems_to_take_it:
+            hint = "It seems to take the connection: correct what it raises before it comes to that, then deploy again."
+        self._refusal = UnsuitableEnvPy(f"env.py cannot be used {told}: {what}. Nothing was run.", hint=hint)
         raise self._refusal from error
+
+    @property
+    def _seems_to_take_it(self) -> bool:
+        """Whether its text speaks of what it is to take, so that the lines are there already."""
+        text = self._env_py.read_text(errors="replace")
+        return "is_offline_mode" in text if self._is_offline else bool(_TAKES_IT.search(text))
 
     @property
     def _is_in_transaction(self) -> bool:
