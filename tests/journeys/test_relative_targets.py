@@ -229,7 +229,11 @@ def test_the_key_of_a_run_that_died_takes_no_step_too_many(
             database.execute("UPDATE migration_endpoint.run SET outcome = 'running', finished_at = NULL, answer = NULL")
         else:
             guard = f"datname = current_database() AND application_name LIKE 'migrate/% {killed_in} %'"
-            until(lambda: database.execute(f"SELECT pid FROM pg_stat_activity WHERE {guard}"), what="it to be there")
+            until(
+                lambda: database.execute(f"SELECT pid FROM pg_stat_activity WHERE {guard}"),
+                seconds=30,
+                what="it to be there",
+            )
         killed.signal(signal.SIGKILL)
     answer = call(serve(history, lease=2))
     if expected == "unknown-target":
