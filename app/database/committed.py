@@ -64,5 +64,5 @@ def _commits(wire: Wire, operation: str, tags: list[str]) -> bool:
     """Whether it has sent a COMMIT; where the answers do not tell, whether it may have."""
     if wire.tells_all or not _MAY_COMMIT.search(operation):
         return statements.commits(tags)
-    ends = [statement.words[:2] for statement in split(operation) if controls(statement) == "ends"]
-    return any(words[:1] in (("COMMIT",), ("END",), ("PREPARE",)) for words in ends)
+    ends = [statement for statement in split(operation) if controls(statement) == "ends"]
+    return any(statement.words[0] in ("COMMIT", "END", "PREPARE") for statement in ends)

@@ -86,8 +86,8 @@ class Fence:
     """How long the run may still go on, in seconds; infinite without a time budget."""
     session_settings: SessionSettings = NONE
     """What is set for the revisions at each BEGIN: their role after all that is ours."""
-    knows_roles: bool = False
-    """A revision has set a role, which may last as long as the session."""
+    knows_roles: bool = field(default=False, init=False)
+    """A role may speak: that of the settings, or one that a revision has set, which may last as long as the session."""
     footprint: Footprint = field(default_factory=Footprint)
     """What the revision that runs has locked."""
     builds: indexes.Record | None = None

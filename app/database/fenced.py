@@ -171,6 +171,15 @@ class Fenced:
         self.fence.move = dataclasses.replace(move, earlier=self.fence.move)
         return True
 
+    async def insists_on_a_transaction(self, operation: str) -> None:
+        """Before a statement in whose message there is no room for a BEGIN: begin, unless it commits by itself.
+
+        Raises:
+            LockLost: The guard is gone.
+        """
+        if self.transaction is None and not self._modes.autocommit:
+            await self.begin(operation)
+
     async def begin(self, operation: str = "") -> None:
         """Begin a fenced transaction.
 

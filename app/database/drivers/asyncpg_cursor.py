@@ -53,8 +53,7 @@ class Cursor(dialect.AsyncAdapt_asyncpg_cursor):
         fenced = self._fenced
         await fenced.looks_at_its_locks(operation)
         async with fenced.watching_for_a_commit(operation), self._alone(operation):
-            if fenced.transaction is None and not self._adapt_connection.autocommit:
-                await fenced.begin(operation)  # SQLAlchemy would begin it not knowing for what
+            await fenced.insists_on_a_transaction(operation)  # SQLAlchemy would begin it not knowing for what
             await super()._prepare_and_execute(operation, parameters)  # type: ignore[no-untyped-call]  # as above
 
     async def _sends(self, operation: str) -> None:
@@ -140,8 +139,7 @@ class Cursor(dialect.AsyncAdapt_asyncpg_cursor):
                 operation = fenced.mark + operation
                 await fenced.looks_at_its_locks(operation)
                 async with fenced.watching_for_a_commit(operation), self._alone(operation):
-                    if fenced.transaction is None and not self._adapt_connection.autocommit:
-                        await fenced.begin(operation)  # as above
+                    await fenced.insists_on_a_transaction(operation)  # as above
                     await super()._executemany(operation, seq_of_parameters)  # type: ignore[no-untyped-call]  # as above
         except Exception as error:  # noqa: BLE001 – SQLAlchemy's own translation follows
             self._handle_exception(error)  # type: ignore[no-untyped-call]  # as above
@@ -167,8 +165,7 @@ class StreamingCursor(Cursor):
         fenced, commits_by_itself = self._fenced, self._adapt_connection.autocommit
         await fenced.looks_at_its_locks(operation)
         async with fenced.watching_for_a_commit(operation), self._alone(operation):
-            if fenced.transaction is None and not commits_by_itself:
-                await fenced.begin(operation)
+            await fenced.insists_on_a_transaction(operation)
             statement = await self._connection.prepare(operation, name="")
             self._description = [
                 (each.name, each.type.oid, None, None, None, None, None) for each in statement.get_attributes()
