@@ -115,15 +115,19 @@ async def test_a_fault_in_the_middle_of_a_revision_is_told_and_the_next_call_goe
     assert not database.is_locked
 
 
+SLOW_TO_COMMIT = (
+    "CREATE TABLE slow (id int);"
+    "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(1); RETURN NULL; END';"
+    "CREATE CONSTRAINT TRIGGER at_commit AFTER INSERT ON slow "
+    "DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION wait()"
+)
+"""A table whose rows are waited for at the COMMIT."""
+
+
 async def test_a_commit_whose_answer_is_lost_is_told_as_what_it_is(
     write_history: WriteHistory, settings: MakeSettings, database: Database, proxy: Proxy
 ) -> None:
-    database.execute(
-        "CREATE TABLE slow (id int);"
-        "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(1); RETURN NULL; END';"
-        "CREATE CONSTRAINT TRIGGER at_commit AFTER INSERT ON slow "
-        "DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION wait()"
-    )
+    database.execute(SLOW_TO_COMMIT)
     history = write_history(
         a1="op.execute('CREATE TABLE a (id int)')",
         b2="op.execute('INSERT INTO slow VALUES (1)')",
@@ -149,12 +153,7 @@ async def test_a_commit_whose_answer_is_lost_is_told_as_what_it_is(
 async def test_the_lost_answer_to_the_commit_of_a_whole_run_is_no_failure(
     write_history: WriteHistory, settings: MakeSettings, database: Database, proxy: Proxy
 ) -> None:
-    database.execute(
-        "CREATE TABLE slow (id int);"
-        "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(1); RETURN NULL; END';"
-        "CREATE CONSTRAINT TRIGGER at_commit AFTER INSERT ON slow "
-        "DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION wait()"
-    )
+    database.execute(SLOW_TO_COMMIT)
     history = write_history(a1="op.execute('LOCK TABLE slow')", b2="op.execute('INSERT INTO slow VALUES (1)')")
     through = settings(
         history, database_url=proxy.database.url, lease=LEASE_S, connect_timeout=1, transaction_per_run=True
