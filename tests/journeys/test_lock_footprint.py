@@ -358,13 +358,43 @@ async def test_a_footprint_costs_no_round_trip_and_a_slow_backfill_s_one(
     assert await counting.of(LOCK + PAUSE + (SELECT + PAUSE) * 3) <= 1 + once + 2 * again + 1
 
 
+class Clock:
+    """Goes on by itself only by a tick for each time that somebody looks at it, whatever the machine is busy with."""
+
+    TICK_S = 0.001
+
+    def __init__(self) -> None:
+        self._now = 0.0
+
+    def monotonic(self) -> float:
+        self._now += self.TICK_S
+        return self._now
+
+    def sleep(self, seconds: float) -> None:
+        self._now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    from app.database import fenced, footprint  # bring the drivers
+
+    clock = Clock()
+    for module in (fenced, footprint):
+        monkeypatch.setattr(module, "time", clock)
+    return clock
+
+
+@pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize("driver", ["psycopg2"], indirect=True)
-async def test_where_only_the_last_result_is_told_each_look_costs_one_and_the_commit_too(
+async def test_where_only_the_last_result_is_told_each_look_costs_one(
     write_history: WriteHistory, settings: MakeSettings, database: Database, proxy: Proxy
 ) -> None:
     database.execute(WITH_ROWS)
     counting = Counting(write_history, settings, database, proxy)
-    assert await counting.of(LOCK) == 1 + 1
-    assert await counting.of(LOCK + LOCK + LOCK) <= 3 + 1 + 1  # a machine that hangs for 10 ms
-    # The second look may not be due yet, where the first one took long.
-    assert await counting.of(LOCK + PAUSE + LOCK + PAUSE + LOCK) in (3 + 1 + 1, 3 + 2 + 1)
+    # A look takes one tick of the clock here, so 20 of them have to pass before the next one.
+    moment, longer = (f"footprint.time.sleep({ms / 1000})\n" for ms in (12, 25))
+    clocked = "from app.database import footprint\n"
+    assert await counting.of(clocked + LOCK + LOCK + LOCK) == 3
+    assert await counting.of(clocked + moment + LOCK + LOCK + LOCK) == 3 + 1
+    assert await counting.of(clocked + moment + LOCK + moment + LOCK + LOCK) == 3 + 1
+    assert await counting.of(clocked + moment + LOCK + longer + LOCK + longer + LOCK) == 3 + 3
