@@ -12,6 +12,10 @@ def _begins_with(words: str, *, also: str) -> re.Pattern[str]:
 
 
 _RETURNS_ROWS = _begins_with("SELECT|WITH|VALUES|TABLE|SHOW|EXPLAIN|FETCH|EXECUTE|CALL", also=r"\(")
+_CHANGES_ROWS = _begins_with("INSERT|UPDATE|DELETE|MERGE", also=r"\(")
+_READS = _begins_with("SELECT|WITH|VALUES|TABLE", also=r"\(")
+_RETURNING = re.compile(r"\breturning\b", re.IGNORECASE)
+_CALLS_A_FUNCTION = re.compile(r"[\w\"]\s*\(")
 _CALLS_A_PROCEDURE = _begins_with("CALL", also=r"\(")
 _LEAVES_TABLES = _begins_with(
     "SELECT|WITH|VALUES|TABLE|SHOW|FETCH|INSERT|UPDATE|DELETE|MERGE|SAVEPOINT|RELEASE", also=r"\("
@@ -29,7 +33,7 @@ def wants_types(operation: str) -> bool:
 
     Such a statement is prepared, so that its rows have asyncpg's types for every PostgreSQL type.
     """
-    if not (_RETURNS_ROWS.match(operation) or re.search(r"\breturning\b", operation, re.IGNORECASE)):
+    if not (_RETURNS_ROWS.match(operation) or (_CHANGES_ROWS.match(operation) and _RETURNING.search(operation))):
         return False
     return ";" not in operation.rstrip().rstrip(";") or _is_one(operation)
 
@@ -59,6 +63,19 @@ def ends_a_transaction(operation: str) -> bool:
 def leaves_tables_as_they_are(operation: str) -> bool:
     """Whether it surely changes rows at most, and no table: a string of one such statement."""
     return ";" not in operation.rstrip().rstrip(";") and _LEAVES_TABLES.match(operation) is not None
+
+
+def leaves_types_as_they_are(operation: str) -> bool:
+    """Whether each table, column and setting is the same after it: a string of one statement for rows.
+
+    What a SELECT calls may do anything, as `set_config` and `AddGeometryColumn` do; what an INSERT calls is trusted,
+    since it is what loops are made of.
+    """
+    if ";" in operation.rstrip().rstrip(";"):
+        return False
+    if _READS.match(operation):
+        return _CALLS_A_FUNCTION.search(operation) is None
+    return _CHANGES_ROWS.match(operation) is not None
 
 
 def commits(tags: list[str]) -> bool:

@@ -174,3 +174,123 @@ async def test_values_have_the_types_that_psycopg2_gives_them(
     answer = await post(settings(write_history(a1=TABLE, b2=RAW + HSTORE)))
     assert answer.status_code == 200, answer.text
     assert database.execute("SELECT id, name FROM t") == [(1, "b")]
+
+
+CHANGED = {
+    "a type": ("ALTER TABLE t ALTER amount TYPE double precision", [(1, 7.0), (2, 7.0)]),
+    "a type in a function": ("SELECT widen()", [(1, 7.0), (2, 7.0)]),
+    "the order of columns": (
+        "ALTER TABLE t RENAME TO u; CREATE TABLE t AS SELECT amount, id FROM u",
+        [(7, 1), (7, 2)],
+    ),
+    "the search path": (
+        "CREATE SCHEMA s; CREATE TABLE s.t (amount float, id int); SET search_path = s, public",
+        [(7.0, 2)],
+    ),
+}
+INSERT = "op.get_bind().execute(sa.text('INSERT INTO t (id, amount) VALUES (:id, :amount)'), {'id': %d, 'amount': 7})\n"
+SELECTS = {
+    "with parameters": "rows = op.get_bind().execute(sa.text('SELECT * FROM t WHERE :yes'), {'yes': True}).all()\n",
+    "without": "rows = op.get_bind().execute(sa.text('SELECT * FROM t')).all()\n",
+}
+KEEP = (
+    "op.get_bind().execute(sa.text('INSERT INTO seen VALUES (:seen)'), {'seen': repr([tuple(row) for row in rows])})\n"
+)
+
+
+@pytest.mark.parametrize("select", SELECTS)
+@pytest.mark.parametrize("change", CHANGED)
+@pytest.mark.parametrize("revisions", ["one revision", "three"])
+async def test_a_statement_that_is_repeated_is_right_about_what_has_changed(
+    change: str, select: str, revisions: str, write_history: WriteHistory, settings: MakeSettings, database: Database
+) -> None:
+    database.execute(
+        "CREATE TABLE t (id int, amount bigint); CREATE TABLE seen (what text); CREATE FUNCTION widen() RETURNS void "
+        "LANGUAGE sql AS 'ALTER TABLE t ALTER amount TYPE double precision'"
+    )
+    changes, rows = CHANGED[change]
+    a, b, c = INSERT % 1 + SELECTS[select], f"op.execute({changes!r})\n", INSERT % 2 + SELECTS[select] + KEEP
+    history = write_history(a=a, b=b, c=c) if revisions == "three" else write_history(a=a + b + c)
+    answer = await post(settings(history))
+    assert answer.status_code == 200, answer.text
+    assert database.value("SELECT what FROM seen") == repr(rows)
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", "<+03>-03"])
+async def test_values_are_those_of_psycopg2(
+    zone: str, write_history: WriteHistory, settings: MakeSettings, database: Database
+) -> None:
+    database.execute(
+        f"ALTER DATABASE \"{database.address.database}\" SET timezone = '{zone}'; "
+        'CREATE TABLE t (price numeric, at timestamptz, kind "char"); CREATE TABLE seen (what text)'
+    )
+    has_a_zone = zone == "<+03>-03"
+    body = (
+        "import datetime as dt\nbind = op.get_bind()\n"
+        "bind.execute(sa.text('INSERT INTO t VALUES (:price, :at, :kind)'), "
+        f"{{'price': 0.1, 'kind': 'p', 'at': dt.datetime(2020, 6, 1, 2, tzinfo={'dt.UTC' if has_a_zone else None})}})\n"
+        "kind, real, at = bind.execute(sa.text(\"SELECT kind, CAST('0.1' AS real), at FROM t\")).one()\n"
+        "what = repr((kind, real, str(at.date()), at.tzinfo is not None))\n"
+        "bind.execute(sa.text('INSERT INTO seen VALUES (:what)'), {'what': what})"
+    )
+    answer = await post(settings(write_history(a1=body)))
+    assert answer.status_code == 200, answer.text
+    assert database.value("SELECT what FROM seen") == "('p', 0.1, '2020-06-01', True)"
+    at = "'2020-06-01 02:00+00'" if has_a_zone else f"'2020-06-01 02:00 {zone}'"
+    assert database.value(f"SELECT price::text || kind::text || (at = {at}::timestamptz) FROM t") == "0.1ptrue"
+
+
+@pytest.mark.parametrize("driver", ["asyncpg"], indirect=True)
+@pytest.mark.parametrize(
+    ("zone", "statement", "value"),
+    [
+        ("UTC", "UPDATE t SET name = 'due' WHERE day < :now", "dt.datetime(2020, 6, 1, 12)"),
+        ("<+03>-03", "INSERT INTO t (at) VALUES (:now)", "dt.datetime(2020, 6, 1, 12)"),
+    ],
+)
+async def test_what_would_be_another_value_to_asyncpg_fails(
+    zone: str, statement: str, value: str, write_history: WriteHistory, settings: MakeSettings, database: Database
+) -> None:
+    database.execute(
+        f"ALTER DATABASE \"{database.address.database}\" SET timezone = '{zone}'; "
+        "CREATE TABLE t (name text, day date, at timestamptz)"
+    )
+    body = f"import datetime as dt\nop.get_bind().execute(sa.text({statement!r}), {{'now': {value}}})"
+    answer = await post(settings(write_history(a1=body)))
+    assert (answer.status_code, answer.json()["rolled_back"]) == (500, True)
+    assert "MIGRATION_DRIVER=psycopg2" in answer.json()["hint"]
+
+
+@pytest.mark.parametrize("driver", ["asyncpg"], indirect=True)
+@pytest.mark.parametrize(
+    "copies",
+    [
+        "raw.run_async(copies)",
+        "sa.util.await_only(copies(raw.driver_connection))",
+        "sa.util.await_only(copies(op.get_bind().connection.driver_connection))",
+    ],
+)
+async def test_what_goes_through_asyncpg_s_own_connection_goes_with_the_revision(
+    copies: str, write_history: WriteHistory, settings: MakeSettings, database: Database
+) -> None:
+    database.execute("CREATE TABLE t (id int)")
+    body = f"{RAW}async def copies(own):\n    await own.copy_records_to_table('t', records=[(1,)])\n{copies}\n"
+    answer = await post(settings(write_history(a1=body, b2=body + "1 / 0")))
+    assert answer.json()["rolled_back"] is True
+    assert [step["no_effect"] for step in answer.json()["applied"]] == [False]
+    assert database.value("SELECT count(*) FROM t") == 1
+
+
+async def test_the_word_returning_is_no_reason_for_a_transaction(
+    write_history: WriteHistory, settings: MakeSettings, database: Database
+) -> None:
+    database.execute("CREATE TABLE t (id int, state text); INSERT INTO t VALUES (1, 'returning')")
+    body = (
+        "with op.get_context().autocommit_block():\n"
+        "    op.execute(\"CREATE INDEX CONCURRENTLY i ON t (id) WHERE state = 'returning'\")\n"
+        "    op.execute('/* returning */ VACUUM t')\n"
+        "    op.execute('DO $$ DECLARE n int; BEGIN UPDATE t SET id = 2 RETURNING id INTO n; COMMIT; END $$')"
+    )
+    answer = await post(settings(write_history(a1=body)))
+    assert answer.status_code == 200, answer.text
+    assert database.value("SELECT id FROM t") == 2

@@ -4,6 +4,7 @@ SQLAlchemy's asyncpg dialect takes another DBAPI module by `create_engine(module
 module's, and change as little of its own as they can.
 """
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import asyncpg
@@ -13,7 +14,7 @@ from sqlalchemy.dialects.postgresql import asyncpg as dialect
 from sqlalchemy.util import await_only
 
 from app.database import connection, simple_query
-from app.database.drivers import asyncpg_cursor, asyncpg_dates
+from app.database.drivers import asyncpg_cursor, asyncpg_values
 from app.database.drivers.asyncpg_wire import AsyncpgWire
 from app.database.drivers.opening import Opening, Told
 
@@ -22,6 +23,10 @@ class Dialect(Told, dialect.PGDialect_asyncpg):
     """SQLAlchemy's dialect, which need not ask."""
 
     supports_statement_cache = True  # SQLAlchemy wants it said by each dialect anew
+
+    def get_driver_connection(self, connection: Any) -> Any:  # noqa: ANN401 – SQLAlchemy's
+        """The connection of asyncpg itself, for a revision."""
+        return connection.driver_connection
 
 
 registry.register("postgresql.fenced_asyncpg", __name__, Dialect.__name__)
@@ -32,7 +37,7 @@ def engine(opening: Opening, **options: Any) -> Engine:  # noqa: ANN401 – SQLA
 
     async def connect() -> connection.Connection:
         opened = await connection.connect(opening.database, application_name=opening.application_name)
-        await asyncpg_dates.say_what_they_say(opened)
+        await asyncpg_values.say_what_they_say(opened)
         opening.after(AsyncpgWire(opened))
         with opening.fence.asking():
             results = await simple_query.send(opened, opening.question)
@@ -92,6 +97,32 @@ class Connection(dialect.AsyncAdapt_asyncpg_connection):
             self.fenced.ends()
         else:
             self.fenced.transaction = transaction
+
+    def forgets_what_is_prepared(self) -> None:
+        """Have each statement prepared anew: the columns and types that it was prepared for may be others by now.
+
+        SQLAlchemy keeps both by a statement's text, and asyncpg sends the text without a look at what has become of
+        them: it would take a double for an integer, and one column for another.
+        """
+        if self._prepared_statement_cache:
+            self._prepared_statement_cache.clear()
+
+    # asyncpg's own connection, which nobody stands in front of
+
+    @property
+    def driver_connection(self) -> Any:  # noqa: ANN401 – as below
+        """The connection of asyncpg itself, in a transaction that was begun."""
+        self._is_left_to_the_revision()
+        return self._connection
+
+    def run_async(self, fn: Callable[[Any], Awaitable[Any]]) -> Any:  # noqa: ANN401 – SQLAlchemy's
+        """What a revision does with asyncpg's own connection, likewise."""
+        self._is_left_to_the_revision()
+        return super().run_async(fn)
+
+    def _is_left_to_the_revision(self) -> None:
+        self.forgets_what_is_prepared()
+        await_only(self.fenced.insists_on_a_transaction(""))
 
     @property
     def begin_words(self) -> str:

@@ -40,7 +40,7 @@ class Cursor(dialect.AsyncAdapt_asyncpg_cursor):
         fenced = self._fenced
         try:
             with fenced.failing():
-                await fenced.meets(operation)
+                await self._meets(operation)
                 operation = fenced.mark + operation
                 if parameters or statements.wants_types(operation):
                     await self._prepares(operation, parameters)
@@ -48,6 +48,13 @@ class Cursor(dialect.AsyncAdapt_asyncpg_cursor):
                     await self._sends(operation)
         except Exception as error:  # noqa: BLE001 – SQLAlchemy's own translation follows
             self._handle_exception(error)  # type: ignore[no-untyped-call]  # as above
+
+    async def _meets(self, operation: str) -> None:
+        fenced = self._fenced
+        # Between transactions there are no locks, so somebody else may have changed them.
+        if fenced.transaction is None or not statements.leaves_types_as_they_are(operation):
+            self._adapt_connection.forgets_what_is_prepared()
+        await fenced.meets(operation)
 
     async def _prepares(self, operation: str, parameters: Sequence[Any] | None) -> None:
         fenced = self._fenced
@@ -135,7 +142,7 @@ class Cursor(dialect.AsyncAdapt_asyncpg_cursor):
         fenced = self._fenced
         try:
             with fenced.failing():
-                await fenced.meets(operation)
+                await self._meets(operation)
                 operation = fenced.mark + operation
                 await fenced.looks_at_its_locks(operation)
                 async with fenced.watching_for_a_commit(operation), self._alone(operation):
