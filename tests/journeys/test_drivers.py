@@ -216,6 +216,22 @@ async def test_a_statement_that_is_repeated_is_right_about_what_has_changed(
     assert database.value("SELECT what FROM seen") == repr(rows)
 
 
+@pytest.mark.parametrize("select", SELECTS)
+async def test_it_is_so_about_what_somebody_else_has_changed_between_two_transactions(
+    select: str, write_history: WriteHistory, settings: MakeSettings, database: Database
+) -> None:
+    database.execute("CREATE TABLE t (id int, amount bigint); CREATE TABLE seen (what text)")
+    changes, rows = CHANGED["a type"]
+    elsewhere = (
+        f"op.get_bind().commit()\nimport psycopg\nwith psycopg.connect({database.url!r}) as other:\n"
+        f"    other.execute({changes!r})\n"
+    )
+    body = INSERT % 1 + SELECTS[select] + elsewhere + INSERT % 2 + SELECTS[select] + KEEP
+    answer = await post(settings(write_history(a1=body)))
+    assert answer.status_code == 200, answer.text
+    assert database.value("SELECT what FROM seen") == repr(rows)
+
+
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", "<+03>-03"])
 async def test_values_are_those_of_psycopg2(
     zone: str, write_history: WriteHistory, settings: MakeSettings, database: Database
