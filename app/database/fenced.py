@@ -205,7 +205,10 @@ class Fenced:
         note = footprint.note_before(operation) if is_watched else ""
         self.fence.footprint.begins(is_noted=bool(note))
         self.transaction = Transaction(self.wire, self.fence, self.prepared, is_watched=is_watched)
-        return [self._modes.begin_words, *self.fence.at_begin(note, self.prepared)]
+        return [
+            f"{self._modes.begin_words} {statements.modes_to_begin_with(operation)}".rstrip(),
+            *self.fence.at_begin(note, self.prepared),
+        ]
 
     @contextlib.asynccontextmanager
     async def in_a_transaction_of_its_own(self, operation: str) -> AsyncIterator[None]:

@@ -25,6 +25,9 @@ _ALL_OR_NOTHING = _begins_with(
     "ALTER|COMMENT|CREATE|DELETE|DROP|GRANT|INSERT|MERGE|REVOKE|SELECT|SET|TRUNCATE|UPDATE|VALUES|WITH", also=r"\("
 )
 _IN_STEPS = re.compile(r"\b(?:concurrently|commit|end|prepare|database|tablespace|subscription)\b", re.IGNORECASE)
+_SETS_MODES = re.compile(
+    rf"(?:{_SPACE})*SET\s+TRANSACTION\s+((?:ISOLATION|READ|NOT|DEFERRABLE)\b[\w\s,]*)", re.IGNORECASE | re.DOTALL
+)
 _ENDS_A_TRANSACTION = _begins_with("ROLLBACK|COMMIT|ABORT|END|PREPARE", also=";")
 
 
@@ -76,6 +79,12 @@ def leaves_types_as_they_are(operation: str) -> bool:
     if _READS.match(operation):
         return _CALLS_A_FUNCTION.search(operation) is None
     return _CHANGES_ROWS.match(operation) is not None
+
+
+def modes_to_begin_with(operation: str) -> str:
+    """The modes of a BEGIN before it, which a SET TRANSACTION could not set behind our own queries (manual, there)."""
+    modes = _SETS_MODES.match(operation)
+    return modes[1].strip() if modes else ""
 
 
 def commits(tags: list[str]) -> bool:

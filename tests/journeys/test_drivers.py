@@ -310,3 +310,15 @@ async def test_the_word_returning_is_no_reason_for_a_transaction(
     answer = await post(settings(write_history(a1=body)))
     assert answer.status_code == 200, answer.text
     assert database.value("SELECT id FROM t") == 2
+
+
+@pytest.mark.parametrize("way", ["op.execute({!r})", "op.get_bind().execute(sa.text({!r}))"])
+async def test_a_revision_may_begin_with_the_modes_of_its_transaction(
+    way: str, write_history: WriteHistory, settings: MakeSettings, database: Database
+) -> None:
+    sets = way.format("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ WRITE")
+    keeps = "op.execute(\"CREATE TABLE t AS SELECT current_setting('transaction_isolation') AS level\")"
+    # In the first revision Alembic has asked for the version before it, in the same transaction.
+    answer = await post(settings(write_history(a1="pass", b2=f"{sets}\n{keeps}", c3="op.execute('TABLE t')")))
+    assert answer.status_code == 200, answer.text
+    assert database.value("SELECT level FROM t") == "repeatable read"
