@@ -58,6 +58,25 @@ WITH_PSYCOPG2 = {
         "op.get_bind().execute(sa.text('INSERT INTO t VALUES (1, NULL, :tags, :at)'), "
         "{'tags': '{a,b}', 'at': '2020-01-01'})"
     ),
+    "a composite type of the revision's": (
+        "from psycopg2.extras import register_composite\n"
+        "op.execute('INSERT INTO t VALUES (1); CREATE TYPE pair AS (a int, b int)')\nregister_composite('pair', raw)\n"
+        "assert op.get_bind().execute(sa.text('SELECT (1, 2)::pair')).scalar().b == 2"
+    ),
+    "a range type of the revision's": (
+        "from psycopg2.extras import register_range\n"
+        "op.execute('INSERT INTO t VALUES (1); CREATE TYPE floats AS RANGE (subtype = float8)')\n"
+        "register_range('floats', 'Floats', raw.cursor())"
+    ),
+    "a look for hstore": (
+        "from psycopg2.extras import HstoreAdapter\nop.execute('INSERT INTO t VALUES (1)')\nHstoreAdapter.get_oids(raw)"
+    ),
+    "a look at the transaction": (
+        "from psycopg2 import extensions\nassert raw.status == extensions.STATUS_READY\n"
+        "op.execute('INSERT INTO t VALUES (1)')\nassert raw.status == extensions.STATUS_IN_TRANSACTION\n"
+        "raw.rollback()\nassert raw.status == extensions.STATUS_READY\nop.execute('INSERT INTO t VALUES (1)')\n"
+        "raw.cursor('named').execute('SELECT 1')\nassert raw.status == extensions.STATUS_IN_TRANSACTION"
+    ),
     "a parameter of no type": "op.get_bind().execute(sa.text('INSERT INTO t SELECT 1 WHERE :x IS NOT NULL'), {'x': 1})",
 }
 

@@ -193,6 +193,13 @@ class Connection(extensions.connection):
 
     # Its transactions
 
+    @property
+    def status(self) -> int:
+        """Whether a transaction is open. psycopg2.extras ends one that was not, having looked up a type."""
+        if self.fenced.transaction is not None:
+            return extensions.STATUS_IN_TRANSACTION
+        return extensions.STATUS_READY
+
     def commit(self) -> None:
         """COMMIT, if there is a transaction."""
         self.fenced.may_end("commit()")
@@ -225,14 +232,19 @@ class Connection(extensions.connection):
             self.fenced.wire.waits_for(work())
         finally:
             self.fenced.ends()
-            if not self.closed and self.status != extensions.STATUS_READY:
+            if self._believes_in_one:
                 super().rollback()
                 self._believes(in_transactions=False)
 
     def believes_in_its_transaction(self) -> None:
         """Have psycopg2 itself know of the transaction: it warns of a second BEGIN, which changes nothing."""
-        if self.fenced.transaction is not None and self.status == extensions.STATUS_READY:
+        if self.fenced.transaction is not None and not self._believes_in_one:
             self._believes(in_transactions=True)
+
+    @property
+    def _believes_in_one(self) -> bool:
+        """Whether psycopg2 itself knows of the transaction."""
+        return not self.closed and bool(_Native.status.__get__(self) != extensions.STATUS_READY)
 
     def _believes(self, *, in_transactions: bool) -> None:
         _Native.autocommit.__set__(self, not in_transactions)  # type: ignore[attr-defined]  # a descriptor, which the stubs have as a bool
