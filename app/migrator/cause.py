@@ -2,17 +2,34 @@
 
 import re
 import traceback
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
-from sqlalchemy.exc import DBAPIError, PendingRollbackError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, PendingRollbackError, SQLAlchemyError, StatementError
 
 from app.database import driver_error
 from app.redaction import redacted
 
 _DATA_EXCEPTION = "22"
 """The class of SQLSTATEs whose messages quote a value."""
+_VALUE = re.compile(r"[\"»„“«].*[\"«“”»]", re.DOTALL)
+"""What it is quoted in, which depends on the server's language."""
+_SYNTAX_ERROR = "42601"
+"""The SQLSTATE whose message ends with the token that PostgreSQL stumbled over; or, where that has no end, with all
+that follows it."""
+_TOKEN_WITH_A_VALUE = re.compile(
+    r"^([^\"»„“«]*[\"»„“«]\s?)"
+    r"(?:(?:[ebnx]|u&)?'|\$\w*\$|/\*"  # a literal, or a comment, which is told only without an end
+    r'|"(?![^"]*""$)).*',  # likewise a name
+    re.DOTALL | re.IGNORECASE,
+)
+_LEAST_VALUE, _LEAST_SECRET = 3, 8
+"""So long a parameter is blanked out where it stands alone, and so long one within other words too."""
+_LONGEST_NAME = 63
+"""What PostgreSQL leaves of a value that it takes for a name, in bytes (NAMEDATALEN)."""
 _DRIVERS_VALUE = re.compile(r"(invalid input for query argument \$\d+[^:]*): .*", re.DOTALL)
 
 
@@ -53,15 +70,43 @@ def message(error: BaseException) -> str:
         text = _without_values(cause)
     else:
         text = f"{type(cause).__name__}: {cause}"
+    text = _without_parameters(text, first(error))
     return redacted(next(iter(text.strip().splitlines()), type(cause).__name__))[:500].rstrip(".")
 
 
 def _without_values(cause: BaseException) -> str:
     """The error's words without the value that it is about: a statement's parameter, or somebody's data."""
-    text = driver_error.words(cause)
-    if isinstance(cause, asyncpg.DataError) or (driver_error.sqlstate(cause) or "").startswith(_DATA_EXCEPTION):
-        text = re.sub(r'".*"', '"…"', text, flags=re.DOTALL)
+    text, code = driver_error.words(cause), driver_error.sqlstate(cause) or ""
+    if isinstance(cause, asyncpg.DataError) or code.startswith(_DATA_EXCEPTION):
+        text = _VALUE.sub('"…"', text)
+    if code == _SYNTAX_ERROR:
+        text = _TOKEN_WITH_A_VALUE.sub(r'\1…"', text)
     return _DRIVERS_VALUE.sub(r"\1", text)
+
+
+def _without_parameters(text: str, error: BaseException) -> str:
+    """A text without the parameters of the statement that failed: some of them PostgreSQL takes for names."""
+    if not isinstance(error, StatementError):
+        return text
+    said = text.lower()
+    values = {part for value in _strings(error.params) for part in (value, value[:_LONGEST_NAME])}
+    for value in sorted(values, key=len, reverse=True):
+        if len(value) >= _LEAST_VALUE and value.lower() in said:  # as a name it is lower case
+            alone = r"(?<!\w){}(?!\w)" if len(value) < _LEAST_SECRET else "{}"
+            text = re.sub(alone.format(re.escape(value)), "…", text, flags=re.IGNORECASE)
+    return text
+
+
+def _strings(parameters: Any) -> Iterator[str]:  # noqa: ANN401 – whatever the driver takes
+    match parameters:
+        case str():
+            yield parameters
+        case Mapping():
+            for each in parameters.values():
+                yield from _strings(each)
+        case list() | tuple():
+            for each in parameters:
+                yield from _strings(each)
 
 
 def place(error: BaseException, *folders: Path) -> str | None:

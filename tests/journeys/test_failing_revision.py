@@ -96,6 +96,71 @@ async def test_a_failing_statement_with_parameters_is_told_without_them(
     assert problem["where"] == "b2.py:14"
 
 
+SECRET = "hunter2-S3cret"
+ASKS = "b, secret = op.get_bind(), " + repr(SECRET) + "\n"
+QUOTES = {
+    "a literal where none can be": f"op.execute(\"CREATE TABLE '{SECRET}'\")",
+    "one with a prefix": f"op.execute(\"CREATE TABLE E'{SECRET}'\")",
+    "one of several lines": f"op.execute(\"CREATE TABLE '{SECRET}\\n'\")",
+    "one in dollar quotes": f"op.execute('CREATE TABLE $of${SECRET}$of$')",
+    "one without an end": f'op.execute("INSERT INTO t VALUES (\'{SECRET}")',
+    "a name without an end": f"op.execute('INSERT INTO \"t VALUES ({SECRET})')",
+    "a comment without an end": f"op.execute('SELECT 1 /* {SECRET}')",
+    "a literal, in German": (
+        "op.execute(\"DO $$BEGIN RAISE 'Syntaxfehler bei »''" + SECRET + "''«' USING ERRCODE = '42601'; END$$\")"
+    ),
+    "a value of a type, in German": (
+        "op.execute(\"DO $$BEGIN RAISE 'ungültig für Typ integer: »" + SECRET + "«' USING ERRCODE = '22P02'; END$$\")"
+    ),
+    "a parameter behind a value": "b.execute(sa.text('INSERT INTO t VALUES (7 :pw)'), {'pw': secret})",
+    "a parameter for a name": "b.execute(sa.text('CREATE TABLE :name (id int)'), {'name': secret})",
+    "a parameter that is looked up": "b.execute(sa.text('SELECT CAST(:x AS text)::regclass'), {'x': secret})",
+    "a long one": "b.execute(sa.text('SELECT CAST(:x AS text)::regclass'), {'x': secret * 9})",
+    "one of many": "b.execute(sa.text('SELECT CAST(:x AS text)::regclass'), [{'x': 'pg_class'}, {'x': secret}])",
+    "one in a list": (
+        "b.execute(sa.text('SELECT (:x)[1]::regclass').bindparams(sa.bindparam('x', type_=sa.ARRAY(sa.Text))), "
+        "{'x': [secret]})"
+    ),
+    "one that a function tells": (
+        "op.execute(\"CREATE FUNCTION f(x text) RETURNS int LANGUAGE plpgsql AS $$BEGIN RAISE 'not %', x; END$$\")\n"
+        "b.execute(sa.text('SELECT f(CAST(:x AS text))'), {'x': secret})"
+    ),
+    "one that Python refuses": (
+        "mood = sa.Enum('well', name='mood', validate_strings=True)\n"
+        "b.execute(sa.table('t', sa.column('mood', mood)).insert(), {'mood': secret})"
+    ),
+    "a parameter of the driver's": (
+        "b.exec_driver_sql('CREATE TABLE ' + ('%s' if b.dialect.driver == 'psycopg2' else '$1'), (secret,))"
+    ),
+}
+
+
+@pytest.mark.parametrize("case", QUOTES)
+async def test_what_postgresql_quotes_of_a_statement_is_told_without_what_may_be_a_value(
+    case: str, write_history: WriteHistory, settings: MakeSettings, database: Database
+) -> None:
+    problem = await failure_of(write_history(a1=ASKS + QUOTES[case]), settings)
+    assert problem["message"]
+    record = database.value("SELECT error::text FROM migration_endpoint.run")
+    assert "migration-failed" in record
+    assert "hunter2" not in (json.dumps(problem) + record).lower(), problem["message"]
+
+
+NAMES = {
+    'syntax error at or near "TABL"': "op.execute('CREATE TABL t')",
+    'syntax error at or near ""a name""': "op.execute('CREATE \"a name\"')",
+    'relation "users" does not exist': "op.get_bind().execute(sa.text('DELETE FROM users WHERE s = :s'), {'s': 'use'})",
+    'type "mood" does not exist': "op.get_bind().execute(sa.text('SELECT CAST(NULL AS mood), :m'), {'m': 'oo'})",
+}
+
+
+@pytest.mark.parametrize("words", NAMES)
+async def test_what_postgresql_says_of_names_is_told_as_it_is(
+    words: str, write_history: WriteHistory, settings: MakeSettings
+) -> None:
+    assert (await failure_of(write_history(a1=NAMES[words]), settings))["message"] == words
+
+
 async def test_an_exception_in_python_rolls_the_revision_back_and_says_where(
     write_history: WriteHistory, settings: MakeSettings, database: Database
 ) -> None:
