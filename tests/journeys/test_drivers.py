@@ -1,5 +1,6 @@
 """What revisions do with the driver itself: each way of theirs is fenced like any other, whatever class it goes by."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -341,3 +342,40 @@ async def test_a_revision_may_begin_with_the_modes_of_its_transaction(
     answer = await post(settings(write_history(a1="pass", b2=f"{sets}\n{keeps}", c3="op.execute('TABLE t')")))
     assert answer.status_code == 200, answer.text
     assert database.value("SELECT level FROM t") == "repeatable read"
+
+
+CASTERS = {
+    "JSON on this connection": "psycopg2.extras.register_default_jsonb(raw, loads=lambda text: text)",
+    "JSON everywhere": "psycopg2.extras.register_default_jsonb(globally=True, loads=lambda text: text)",
+    "truth on this connection": (
+        "extensions = psycopg2.extensions\nvalues = extensions.BOOLEAN.values\n"
+        "extensions.register_type(extensions.new_type(values, 'theirs', lambda text, _: text), raw)"
+    ),
+}
+
+
+@pytest.fixture
+def casters() -> Iterator[None]:
+    """Those that psycopg2 has for every connection are there again afterwards."""
+    from psycopg2 import extensions
+
+    before = dict(extensions.string_types)
+    yield
+    extensions.string_types.clear()
+    extensions.string_types.update(before)
+
+
+@pytest.mark.usefixtures("casters")
+@pytest.mark.parametrize("driver", ["psycopg2"], indirect=True)
+@pytest.mark.parametrize("caster", CASTERS)
+async def test_what_a_revision_makes_of_values_by_psycopg2_itself_does_not_reach_our_own_reads(
+    caster: str, write_history: WriteHistory, settings: MakeSettings, database: Database
+) -> None:
+    body = f"import psycopg2.extras\n{RAW}{CASTERS[caster]}\nop.execute('ALTER TABLE t ADD more int; TRUNCATE t')"
+    history = write_history(a1=TABLE, b2=body, c3="op.execute('ALTER TABLE t ADD most int')", d4="op.drop_table('t')")
+    answer = await post(settings(history))
+    assert answer.status_code == 200, answer.text
+    applied = answer.json()["applied"]
+    assert [step["revision"] for step in applied] == ["a1", "b2", "c3", "d4"]
+    assert [lock["relation"] for step in applied for lock in step["locks"]] == ["t"] * 3
+    assert applied[1]["rewrote"] == ["t"]

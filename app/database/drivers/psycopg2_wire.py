@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, override
 
 import asyncpg
+import psycopg2
 from psycopg2 import extensions
 
 from app.database import connection
@@ -15,6 +16,24 @@ from app.database.drivers.asyncpg_wire import AsyncpgWire
 from app.database.simple_query import ResultSet
 from app.database.url import Database
 from app.database.wire import LAST, Wire
+
+_CASTERS = {
+    type_oid: caster
+    for caster in (
+        extensions.BOOLEAN,
+        extensions.INTEGER,
+        extensions.INTEGERARRAY,
+        extensions.LONGINTEGER,
+        psycopg2.ROWID,
+        extensions.UNICODE,
+        extensions.UNICODEARRAY,
+        extensions.JSON,
+        extensions.JSONB,
+    )
+    for type_oid in caster.values
+}
+"""psycopg2's own for the types that our statements have, by the type's OID. A revision may have others registered, for
+its connection or for all of them."""
 
 
 class Psycopg2Wire(Wire):
@@ -67,6 +86,7 @@ class Psycopg2Wire(Wire):
     def _send(self, sql: Sequence[str]) -> ResultSet:
         # Not a cursor of the connection's own class, which is fenced.
         with extensions.cursor(self._opened) as cursor:
+            cursor.string_types = _CASTERS  # which psycopg2 looks at first
             cursor.execute("; ".join(sql))
             rows = cursor.fetchall() if cursor.description else []
             return ResultSet(rows=rows, status=cursor.statusmessage or "")
