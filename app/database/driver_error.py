@@ -58,7 +58,7 @@ def is_of_the_parser(error: BaseException) -> bool:
 
 
 def is_a_lost_connection(error: BaseException) -> bool:
-    """Whether the connection ended, rather than the statement failed."""
+    """Whether a connection ended, rather than a statement failed."""
     code = sqlstate(error)
     if code is not None:
         return code.startswith(_GONE_WITH_ITS_BACKEND)

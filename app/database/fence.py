@@ -102,6 +102,8 @@ class Fence:
     """How often something was committed, or may have been, before its revision had run to its end."""
     pid: int | None = field(default=None, init=False)
     """The backend that a transaction is open on, whatever name a revision gives it; None between transactions."""
+    is_connected: bool = field(default=False, init=False)
+    """Whether the connection was there when the work on it ended; what was lost then is not it."""
     asked_at: float | None = field(default=None, init=False)
     """Since when the database owes an answer, by `time.monotonic`; None while it owes none."""
 

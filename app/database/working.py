@@ -52,6 +52,11 @@ def engine(
         fencing: Makes what fences each of them, where that is to be special.
         session: Further statements for each session that is ours alone, each with its semicolon.
     """
+
+    def before() -> None:
+        fence.is_connected = False
+        before_open()
+
     theirs = fence.session_settings.statement(local=not fence.session_is_ours)
     opening = Opening(
         database,
@@ -62,7 +67,7 @@ def engine(
         session="".join(
             [_OWN_SESSION + session if fence.session_is_ours else "", *(f"{statement}; " for statement in theirs)]
         ),
-        before=before_open,
+        before=before,
         after=on_open,
     )
     options = {
@@ -88,7 +93,12 @@ def use(chosen: Engine, work: Callable[[Connection], None]) -> None:
 
     def connects() -> None:
         with chosen.connect() as opened:
-            work(opened)
+            fenced: Fenced | None = getattr(opened.connection.dbapi_connection, "fenced", None)  # not a plain one's
+            try:
+                work(opened)
+            finally:
+                if fenced is not None:
+                    fenced.fence.is_connected = not fenced.wire.is_closed
 
     if chosen.dialect.is_async:
         asyncio.run(greenlet_spawn(connects))

@@ -57,7 +57,7 @@ def sqlstate(error: BaseException) -> str | None:
 
 
 def is_a_lost_connection(error: BaseException) -> bool:
-    """Whether the connection ended, rather than the statement failed."""
+    """Whether a connection ended, rather than a statement failed."""
     return driver_error.is_a_lost_connection(of(error))
 
 

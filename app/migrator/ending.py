@@ -54,7 +54,7 @@ def problem(work: Work, error: BaseException) -> Problem:
     where = f"Revision {revision.revision}" if revision else "The upgrade"
     words = cause.message(error)
     code = cause.sqlstate(error)
-    is_out_of_time = work.deadline.is_over and _was_cut_short(error)
+    is_out_of_time = work.deadline.is_over and _was_cut_short(work, error)
     if code in PASSING or (is_out_of_time and work.is_blocked):
         return LockTimeout(
             f"{where} could not get its locks in {work.tries + 1} attempts ({words}).",
@@ -76,7 +76,7 @@ def problem(work: Work, error: BaseException) -> Problem:
             return ReadOnlyDatabase(f"{where} could not write: {words}.", sqlstate=code, **members)
         case code if code == _INSUFFICIENT_PRIVILEGE and revision is None:
             return PermissionDenied(f"{words}.", sqlstate=code, **members)
-        case _ if cause.is_a_lost_connection(error):
+        case _ if _has_lost_its_connection(work, error):
             return DatabaseUnavailable(
                 f"{where} lost its connection ({words}); what was not committed is rolled back.",
                 hint=(
@@ -129,11 +129,18 @@ def not_applied(work: Work, missing: list[Revision]) -> Problem:
     )
 
 
-def _was_cut_short(error: BaseException) -> bool:
+def _was_cut_short(work: Work, error: BaseException) -> bool:
     """Whether PostgreSQL or a watcher ended it, rather than something went wrong in it."""
     return (
-        cause.sqlstate(error) == _QUERY_CANCELED or cause.is_a_lost_connection(error) or isinstance(error, TimeoutError)
+        cause.sqlstate(error) == _QUERY_CANCELED
+        or _has_lost_its_connection(work, error)
+        or isinstance(error, TimeoutError)
     )
+
+
+def _has_lost_its_connection(work: Work, error: BaseException) -> bool:
+    """Whether the connection has ended that the revisions run on, rather than one that a revision has opened itself."""
+    return not work.is_connected and cause.is_a_lost_connection(error)
 
 
 def _starts_again(work: Work) -> bool:

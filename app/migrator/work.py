@@ -103,6 +103,11 @@ class Work:
         return self._fence.pid
 
     @property
+    def is_connected(self) -> bool:
+        """Whether the connection was there when the work ended: one that was lost is the revision's own."""
+        return self._fence.is_connected
+
+    @property
     def warnings(self) -> list[str]:
         """What a caller should know, however the work ended."""
         dropped = [f"Dropped the INVALID index {name}, which an interrupted run left." for name in self._fence.dropped]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import MakeSettings, WriteHistory, client_of
-from tests.servers import APPLY, READ, Database, Service
+from tests.servers import APPLY, READ, Database, Service, free_port
 
 
 def names(steps: list[dict[str, Any]]) -> list[str]:
@@ -248,6 +248,25 @@ async def test_a_backend_that_an_administrator_ends_is_a_problem_worth_another_c
         assert names(answer.json()["applied"]) == ["a1"]
         assert (await client.get("/status", headers=READ)).json()["current"] == ["a1"]
     assert [outcome for outcome, *_ in recorded(database)] == ["failed"]
+    assert database.value("SELECT to_regclass('b')") is None
+
+
+ELSEWHERE = {
+    "a service": "import socket\nsocket.create_connection(('127.0.0.1', PORT))",
+    "a database": "import psycopg2\npsycopg2.connect(host='127.0.0.1', port=PORT)",
+    "a database of PostgreSQL's own": "op.execute(\"DO $$BEGIN RAISE 'refused' USING ERRCODE = '08001'; END$$\")",
+}
+
+
+@pytest.mark.parametrize("where", ELSEWHERE)
+async def test_a_connection_of_the_revisions_own_that_is_refused_is_a_failure_and_not_worth_another_call(
+    where: str, write_history: WriteHistory, settings: MakeSettings, database: Database
+) -> None:
+    body = f"PORT = {free_port()}\nop.execute('CREATE TABLE b (id int)')\n{ELSEWHERE[where]}"
+    problem = await failure_of(write_history(a1="op.execute('CREATE TABLE a (id int)')", b2=body), settings)
+    assert problem["type"].endswith("#migration-failed")
+    assert "refused" in problem["message"]
+    assert (problem["retryable"], problem["rolled_back"], problem["revision"]) == (False, True, "b2")
     assert database.value("SELECT to_regclass('b')") is None
 
 
