@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from tests.conftest import MakeSettings, WriteHistory, client_of
 from tests.servers import APPLY, Database
@@ -175,6 +176,24 @@ async def test_a_revision_may_set_modes_by_psycopg2_itself(
     assert answer.status_code == 200, answer.text
     assert database.value("SELECT version_num FROM alembic_version") == "b2"
     assert database.value("SELECT to_regclass('m')::text") == "m"
+
+
+async def test_the_engine_tells_where_the_database_is_and_no_password(
+    driver: str, write_history: WriteHistory, settings: MakeSettings, database: Database
+) -> None:
+    body = (
+        "url = op.get_bind().engine.url\nop.execute(f'COMMENT ON DATABASE \"{url.database}\" IS $$its own$$')\n"
+        "op.execute(f'CREATE TABLE t AS SELECT $${url.render_as_string(hide_password=False)}$$ AS said')"
+    )
+    with database.server.role("SUPERUSER") as (name, password):
+        theirs = database.as_role(name, password).address.set(drivername="postgresql")
+        text = theirs.render_as_string(hide_password=False)
+        answer = await post(settings(write_history(a1=body), database_url=text))
+        database.execute(f"REASSIGN OWNED BY {name} TO CURRENT_USER")
+    assert answer.status_code == 200, answer.text
+    told = sa.make_url(database.value("SELECT said FROM t"))
+    assert password in text
+    assert told == sa.make_url(text.replace(f":{password}", "")).set(drivername=f"postgresql+{driver}")
 
 
 HSTORE = """

@@ -56,6 +56,7 @@ def engine(opening: Opening, **options: Any) -> Engine:  # noqa: ANN401 – SQLA
         creator=lambda: module.connect(async_creator_fn=connect, **kept),
         **options,
     )
+    made.url = opening.url("asyncpg")
     return made
 
 

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
+from sqlalchemy import URL
+
 from app.database.fence import Fence
 from app.database.fenced import Fenced, Modes
 from app.database.url import Database
@@ -39,6 +41,14 @@ class Opening:
     def question(self) -> str:
         """What is sent first; the answer is for `Told.learn`."""
         return f"{self.session}{_FACTS}"
+
+    def url(self, driver: str) -> URL:
+        """Where to, for a revision that asks its engine; of several hosts the first, and never the password."""
+        (host, port), *_ = self.database.places
+        place: dict[str, Any] = {"host": host, "port": port}
+        if host is not None and host.startswith("/"):  # a socket, which a URL has no place for
+            place = {"query": {name: str(value) for name, value in place.items() if value is not None}}
+        return URL.create(f"postgresql+{driver}", self.database.user, database=self.database.name, **place)
 
 
 class Told:

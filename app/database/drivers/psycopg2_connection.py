@@ -70,6 +70,7 @@ def engine(opening: Opening, **options: Any) -> Engine:  # noqa: ANN401 – SQLA
         return opened
 
     made = create_engine("postgresql+fenced_psycopg2://", module=psycopg2, creator=connect, **options)
+    made.url = opening.url("psycopg2")
     return made
 
 
