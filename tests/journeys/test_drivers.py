@@ -159,6 +159,16 @@ MODES = {
         "with raw.cursor() as cursor:\n    cursor.execute(\"ALTER TYPE mood ADD VALUE 'new'\")\nraw.commit()\n"
         "raw.cursor().execute(\"CREATE TABLE m (mood mood DEFAULT 'new')\")"
     ),
+    "a reset": (
+        "from psycopg2 import extensions\ncursor = raw.cursor()\n"
+        "cursor.execute(\"SET work_mem = '1MB'; SET SESSION lock_timeout = '9s'\")\nraw.commit()\n"
+        "raw.set_session('serializable', deferrable=True)\nop.execute('CREATE TABLE lost ()')\nraw.reset()\n"
+        "assert (raw.isolation_level, raw.deferrable, raw.status) == (None, None, extensions.STATUS_READY)\n"
+        "raw.autocommit = True\nlooks = \"SELECT concat_ws(' ', current_setting('client_connection_check_interval'), "
+        "current_setting('lock_timeout'), current_setting('work_mem') = '1MB', to_regclass('lost') IS NULL)\"\n"
+        "cursor.execute(looks)\nassert cursor.fetchone() == ('1s 0 f t',)\nraw.autocommit = False\n"
+        "op.execute('CREATE TABLE m ()')\ncursor.execute(looks)\nassert cursor.fetchone() == ('1s 1s f t',)"
+    ),
     "a block that commits": (
         "with raw:\n    raw.cursor().execute(\"ALTER TYPE mood ADD VALUE 'new'\")\n"
         "raw.cursor().execute(\"CREATE TABLE m (mood mood DEFAULT 'new')\")"

@@ -103,16 +103,29 @@ class Connection(extensions.connection):
     """A connection of psycopg2's whose transactions are fenced, from `fence_with` on."""
 
     fenced: Fenced
+    _level: str | None
+    _readonly: bool | None
+    _deferrable: bool | None
 
     def fence_with(self, opening: Opening) -> None:
         """Fence it. It was opened by psycopg2, which hands a factory nothing but the connection string."""
-        self._autocommit = False
-        self._level: str | None = None
-        self._readonly: bool | None = None
-        self._deferrable: bool | None = None
-        self._believes(in_transactions=False)
+        self._begins_anew()
+        self._question = opening.question
         self._wire = Psycopg2Wire(self, opening.database)
         self.fenced = opening.fencing(self._wire, opening.fence, self)
+
+    def _begins_anew(self) -> None:
+        self._autocommit, self._level, self._readonly, self._deferrable = False, None, None, None
+        self._believes(in_transactions=False)
+
+    def reset(self) -> None:
+        """Roll back, and make the session what it was when it was opened."""
+        self.rollback()
+        with self.fenced.fence.asking():
+            super().reset()  # by DISCARD ALL
+            self.fenced.prepared.forget()
+            self._begins_anew()
+            self._wire.waits_for(self._wire.send([self._question]))
 
     # The modes of its transactions, which psycopg2 would put into a BEGIN of its own
 
