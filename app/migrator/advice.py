@@ -24,6 +24,11 @@ _CHANGE_DRIVER = (
     "them to the server, which wants to know their types. Install the extra `psycopg2`, set MIGRATION_DRIVER=psycopg2 "
     "and deploy again; the next call continues with it."
 )
+_HAS_A_LOOP = (
+    "This revision runs an event loop, and asyncpg has one running in the same thread already. Await with op.run_async "
+    "what is to be awaited. Or install the extra `psycopg2`, which needs no loop, set MIGRATION_DRIVER=psycopg2 and "
+    "deploy again; the next call continues with it."
+)
 
 _INSUFFICIENT_PRIVILEGE = "42501"
 _NOBODY_MADE = ("42P01", "3F000", "42704")
@@ -47,6 +52,10 @@ _OF_NO_DRIVER = re.compile(r"\((value out of \w+ range|[^()]*\bdict\b[^()]*)\)$"
 """How asyncpg ends when the value is one that psycopg2 would not carry either."""
 _PSYCOPG2S = re.compile(r"psycopg2|cursor_factory|got '(Composed|SQL|Literal|Identifier)'")
 """What a TypeError says of psycopg2's own cursors and of SQL that was composed with it."""
+_OF_TWO_LOOPS = re.compile(
+    r"cannot be called from a running event loop|another loop is running|loop is already running"
+)
+"""What a RuntimeError of asyncio's says of a loop in a loop."""
 
 
 def hint(error: BaseException, *, driver: str, is_first: bool) -> str | None:
@@ -65,6 +74,8 @@ def hint(error: BaseException, *, driver: str, is_first: bool) -> str | None:
         return _RESTORE
     if driver != "psycopg2" and _seems_written_for_psycopg2(error, code):
         return _CHANGE_DRIVER
+    if driver != "psycopg2" and isinstance(error, RuntimeError) and _OF_TWO_LOOPS.search(str(error)):
+        return _HAS_A_LOOP
     return None
 
 

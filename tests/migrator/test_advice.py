@@ -11,6 +11,7 @@ from tests.servers import APPLY, Database
 SECRET = "s3cret-of-a-row"
 TABLE = "CREATE TABLE t (id int UNIQUE, code varchar, tags text[], day date, at timestamptz, meta jsonb, uid uuid)"
 CONNECTION = "b = op.get_bind()\nt = sa.table('t', sa.column('id', sa.String), sa.column('uid', sa.String))\n"
+WAITS = "import asyncio\nwaits = asyncio.sleep(0)\n"
 
 WRITTEN_FOR_PSYCOPG2 = {
     "an untyped parameter": "b.execute(sa.text('SELECT jsonb_build_object(:k, :v)'), {'k': 'a', 'v': SECRET})",
@@ -46,6 +47,12 @@ WRITTEN_FOR_PSYCOPG2 = {
     "composed SQL": (
         "from psycopg2 import sql\nb.connection.cursor().execute(sql.SQL('SELECT {}').format(sql.Literal(SECRET)))"
     ),
+    "an isolation level by its number": "b.connection.set_isolation_level(0)",
+    "an event loop of its own": WAITS + "try:\n    asyncio.run(waits)\nfinally:\n    waits.close()",
+    "an event loop that is made": (
+        f"{WAITS}loop = asyncio.new_event_loop()\n"
+        "try:\n    loop.run_until_complete(waits)\nfinally:\n    waits.close()\n    loop.close()"
+    ),
     "composed SQL as a string": (
         "from psycopg2 import sql\nraw = b.connection.dbapi_connection\n"
         "op.execute(sql.SQL('SELECT {}').format(sql.Literal(1)).as_string(raw))"
@@ -62,6 +69,7 @@ ANYBODYS_FAULT = {
     "Python": "None.copy_expert",
     "Python's types": "'a' + 1",
     "another module": "import nowhere",
+    "another failure of a loop": "raise RuntimeError('Event loop is closed')",
 }
 
 

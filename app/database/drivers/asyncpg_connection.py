@@ -149,8 +149,14 @@ class Connection(dialect.AsyncAdapt_asyncpg_connection):
         self.fenced.may_end("rollback()")
         super().rollback()  # type: ignore[no-untyped-call]  # as above
 
-    def set_isolation_level(self, level: str) -> None:
-        """Set it for the transactions that follow."""
+    def set_isolation_level(self, level: str | int | None) -> None:
+        """Set it for the transactions that follow.
+
+        Raises:
+            TypeError: It is one of psycopg2's.
+        """
+        if not isinstance(level, str):
+            raise TypeError(f"the isolation level {level!r} is one of psycopg2's; asyncpg's have names")
         self.fenced.may_end(f"isolation level {level}")
         super().set_isolation_level(level)  # type: ignore[no-untyped-call]  # as above
 
