@@ -232,6 +232,95 @@ async def test_a_plan_shows_the_lines_that_make_an_env_py_run_offline(
     )
 
 
+def keeping(**place: str) -> str:
+    """An env.py that keeps the version in a place of its own, swallows whatever Alembic says to that, and goes on."""
+    options = "".join(f", {name}={value!r}" for name, value in place.items())
+    return f"""
+from alembic import context
+
+connection = context.config.attributes.get("connection")
+try:
+    if context.is_offline_mode():
+        context.configure(dialect_name="postgresql", literal_binds=True{options})
+    else:
+        context.configure(connection=connection{options})
+except Exception:
+    pass
+with context.begin_transaction():
+    context.run_migrations()
+"""
+
+
+@pytest.mark.parametrize(
+    ("place", "said", "otherwise", "hint"),
+    [
+        (
+            {"version_table": "schema_version"},
+            "version_table='schema_version'",
+            "version_table='alembic_version'",
+            "Set MIGRATION_VERSION_TABLE=schema_version, then",
+        ),
+        (
+            {"version_table": "alembic_version", "version_table_schema": "shop"},
+            "version_table_schema='shop'",
+            "version_table_schema=None",
+            "Set MIGRATION_VERSION_TABLE_SCHEMA=shop, then",
+        ),
+        (
+            {"version_table": "v", "version_table_schema": "shop"},
+            "version_table='v', version_table_schema='shop'",
+            "version_table='alembic_version', version_table_schema=None",
+            "Set MIGRATION_VERSION_TABLE=v and MIGRATION_VERSION_TABLE_SCHEMA=shop, then",
+        ),
+    ],
+)
+async def test_a_version_table_that_only_env_py_knows_is_refused_before_anything_is_run(
+    settings: MakeSettings,
+    write_history: WriteHistory,
+    database: Database,
+    place: dict[str, str],
+    said: str,
+    otherwise: str,
+    hint: str,
+) -> None:
+    """The database would be taken for empty, and the whole history run on it once more."""
+    history = write_history(a1="op.execute('CREATE TABLE IF NOT EXISTS a (id int)')", b2="op.execute('TRUNCATE a')")
+    (history / "env.py").write_text(keeping(**place))
+    table = f"{place.get('version_table_schema', 'public')}.{place['version_table']}"
+    database.execute("CREATE SCHEMA shop")
+    database.execute(f"CREATE TABLE {table} (version_num varchar(32) PRIMARY KEY)")
+    database.execute(f"INSERT INTO {table} VALUES ('b2')")
+    database.execute("CREATE TABLE a (id int)")
+    database.execute("INSERT INTO a VALUES (1)")
+    for what, line in (("plan", 7), ("rehearse", 9), ("stamp", 9), ("migrate", 9)):
+        status, document = await call(settings(history), what)
+        assert (status, document["type"].partition("#")[2]) == (503, "not-configured"), document
+        assert document["detail"] == (
+            f"env.py says {said} (env.py:{line}), and the settings say {otherwise}. Nothing was run."
+        )
+        assert document["hint"].startswith(hint)
+        assert document["variables"]
+    assert database.value("SELECT count(*) FROM a") == 1
+    told = {
+        name.removeprefix("MIGRATION_").lower(): place[name.removeprefix("MIGRATION_").lower()]
+        for name in document["variables"]
+    }
+    status, document = await call(settings(history, **told), "migrate")
+    assert (status, document.get("outcome")) == (200, "up_to_date"), document
+
+
+async def test_a_version_table_that_is_set_wins_over_that_of_env_py(
+    settings: MakeSettings, write_history: WriteHistory, database: Database
+) -> None:
+    history = write_history(**CREATE)
+    (history / "env.py").write_text(keeping(version_table="theirs", version_table_schema="nowhere"))
+    ours = {"version_table": "alembic_version", "version_table_schema": "public"}
+    for what in ("plan", "rehearse", "migrate"):
+        status, document = await call(settings(history, **ours), what)
+        assert status == 200, document
+    assert database.execute("SELECT version_num FROM public.alembic_version") == [("b2",)]
+
+
 async def test_an_env_py_of_the_cookbook_works_unchanged(
     settings: MakeSettings, write_history: WriteHistory, database: Database
 ) -> None:

@@ -69,8 +69,9 @@ def through(
     Raises:
         AlembicIsBusy: This process has been running it for longer than `patience_s`; -1 waits for ever.
         UnsuitableEnvPy: env.py does not take the connection that it is handed; nothing was run.
+        NotConfigured: It keeps the version elsewhere than the settings have it; nothing was run.
     """
-    handover = Handover(environment)
+    handover = Handover(environment, history.version_table, history.options)
     _insist(environment, history.options, insisted, handover)
     if not _one_at_a_time.acquire(timeout=patience_s):
         raise AlembicIsBusy
@@ -120,7 +121,7 @@ def _insist(
     def configure(*positional: Any, **named: Any) -> None:  # noqa: ANN401 – as Alembic declares it
         said = dict(zip(_POSITIONAL, positional, strict=False)) | named
         if handover is not None:
-            handover.configures(said.get("connection"))
+            handover.configures(said)
         both = [said.pop("on_version_apply", None), insisted.get("on_version_apply")]
         # A plan applies nothing.
         callbacks = [each for one in both for each in _several(one)] if both[1] or handover is None else []

@@ -10,7 +10,7 @@ import re
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from alembic.runtime.environment import EnvironmentContext
 from sqlalchemy.exc import DBAPIError
 
-from app.errors import UnsuitableEnvPy
+from app.database.catalog import VersionTable
+from app.errors import NotConfigured, UnsuitableEnvPy
 from app.migrator import cause
+from app.migrator.revisions.options import VERSION_PLACE, Options
 from app.problem import Problem
 
 if TYPE_CHECKING:
@@ -50,28 +52,44 @@ _TAKES_IT = re.compile(r"""attributes\b.{0,20}["']connection["']""", re.DOTALL)
 
 
 class Handover:
-    """One run through env.py, and what has become of the connection."""
+    """One run through env.py, and what has become of the connection.
 
-    def __init__(self, environment: EnvironmentContext) -> None:
+    Args:
+        environment: What `alembic.context` is for env.py.
+        version_table: Where the settings have the version, so that the lock is held for it.
+        options: What else is set.
+    """
+
+    def __init__(self, environment: EnvironmentContext, version_table: VersionTable, options: Options) -> None:
         self._env_py = Path(environment.script.env_py_location)
         self._connection: Connection | None = environment.config.attributes.get("connection")
         self._is_offline = environment.is_offline_mode()
         self._was_in_transaction = self._is_in_transaction
         self._is_configured = False
         self._has_run = False
-        self._refusal: UnsuitableEnvPy | None = None
+        self._refusal: Problem | None = None
+        ours = dict(zip(VERSION_PLACE, (version_table.name, version_table.schema), strict=True))
+        self._taken_for_granted = {
+            name: value for name, value in ours.items() if name not in options.says_where_the_version_is
+        }
 
-    def configures(self, connection: object) -> None:
+    def configures(self, said: Mapping[str, Any]) -> None:
         """env.py configures a connection, or none.
+
+        Args:
+            said: Its options.
 
         Raises:
             UnsuitableEnvPy: It is not ours.
+            NotConfigured: The version is kept elsewhere than the settings have it.
         """
+        connection = said.get("connection")
         if not self._is_offline and connection is not self._connection:
             self._refuse(f"it configured {'another' if connection else 'no'} connection{_at(self._place_of_call())}")
         if self._connection is not None and self._is_in_transaction and not self._was_in_transaction:
             # It has set something, perhaps. Alembic would take its transaction for that of all revisions.
             self._connection.commit()
+        self._insist_on_the_version_table(said)
         self._is_configured = True
 
     def runs(self) -> None:
@@ -84,6 +102,7 @@ class Handover:
 
         Raises:
             UnsuitableEnvPy: It does not take the connection; nothing was run.
+            NotConfigured: as `configures`.
         """
         if not self._env_py.is_file():
             raise UnsuitableEnvPy(
@@ -107,6 +126,28 @@ class Handover:
             self._refuse("it ended without a call of `context.configure`")
         if not self._has_run:
             self._refuse("it ended without a call of `context.run_migrations`")
+
+    def _insist_on_the_version_table(self, said: Mapping[str, Any]) -> None:
+        """See that env.py keeps the version where it was looked for, unless a setting says where that is.
+
+        Taken for empty, a database would be run through the whole history again.
+        """
+        ours = self._taken_for_granted
+        theirs = {name: str(said[name]) for name in ours if said.get(name) and str(said[name]) != ours[name]}
+        if not theirs:
+            return
+        variables = [f"MIGRATION_{name.upper()}" for name in theirs]
+        settings = " and ".join(
+            f"{variable}={value}" for variable, value in zip(variables, theirs.values(), strict=True)
+        )
+        self._refusal = NotConfigured(
+            f"env.py says {_as_arguments(theirs)}{_at(self._place_of_call())}, and the settings say "
+            f"{_as_arguments({name: ours[name] for name in theirs})}. Nothing was run.",
+            hint=f"Set {settings}, then deploy again. The lock's key is made of the version table and its schema, so "
+            "they have to be known before env.py is run. What is set wins over env.py.",
+            variables=variables,
+        )
+        raise self._refusal
 
     def _refuse(self, what: str, error: BaseException | None = None) -> NoReturn:
         told, where, lines = _HINTS["offline" if self._is_offline else "online"]
@@ -139,6 +180,10 @@ class Handover:
     def _last(self, frames: traceback.StackSummary) -> str | None:
         lines = [frame.lineno for frame in frames if Path(frame.filename) == self._env_py]
         return f"{self._env_py.name}:{lines[-1]}" if lines else None
+
+
+def _as_arguments(options: Mapping[str, str | None]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in options.items())
 
 
 def _at(place: str | None) -> str:

@@ -17,6 +17,10 @@ from app.migrator.glance import folder
 from app.redaction import redacted
 
 
+VERSION_PLACE = ("version_table", "version_table_schema")
+"""The options of Alembic's `configure`, and settings, that say where the version is kept."""
+
+
 class _Named(list[MetaData]):
     """Several metadata, or one or none, with a naming convention beside that of each.
 
@@ -42,6 +46,8 @@ class Options:
     render_as_batch: bool | None = None
     x: tuple[str, ...] | None = None
     upgrade_kwargs: str | None = None
+    says_where_the_version_is: frozenset[str] = frozenset()
+    """Which of `VERSION_PLACE` are set, and not only at their defaults."""
 
     @property
     def keywords(self) -> dict[str, Any]:
@@ -106,6 +112,7 @@ def of(settings: AlembicOptions) -> Options:
         render_as_batch=settings.render_as_batch,
         x=settings.x,
         upgrade_kwargs=settings.upgrade_kwargs,
+        says_where_the_version_is=frozenset(settings.model_fields_set & set(VERSION_PLACE)),
     )
 
 

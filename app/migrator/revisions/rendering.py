@@ -12,11 +12,12 @@ from typing import Any
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext, RevisionStep
 
-from app.errors import NotConfigured, UnsuitableEnvPy
+from app.errors import NotConfigured
 from app.lint import statements
 from app.migrator import cause
 from app.migrator.revisions import env_py
 from app.migrator.revisions.history import History, Rendered
+from app.problem import Problem
 from app.report import Direction
 
 _PATIENCE_S = 5
@@ -36,7 +37,7 @@ def rendered(history: History, current: tuple[str, ...], target: str, direction:
     if any((step.revision.revision, direction) not in known for step in steps):
         try:
             _render(history, current, steps, direction)
-        except (env_py.AlembicIsBusy, UnsuitableEnvPy):
+        except (env_py.AlembicIsBusy, Problem):
             raise
         except (Exception, SystemExit) as error:  # what a revision raises is kept; so this is env.py's
             raise NotConfigured(
