@@ -102,6 +102,16 @@ class Transaction:
         await self._fence.send(self._wire, ["ROLLBACK"], wanted=())
 
 
+async def commit_the_rest(wire: Wire, fence: Fence) -> None:
+    """Commit what no COMMIT has carried, as where a revision has left autocommit mode on.
+
+    Raises:
+        LockLost: The guard is gone.
+    """
+    if fence.at_commit or wire.is_in_transaction:
+        await Transaction(wire, fence, Prepared(may_keep=False), is_watched=False).commit()
+
+
 async def rollback(wire: Wire, fence: Fence) -> None:
     """End the transaction, if one is open."""
     if not wire.is_closed and wire.is_in_transaction:

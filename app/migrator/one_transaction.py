@@ -76,6 +76,8 @@ class WorkInOne(Work):
 
     def ends(self, revision: Revision) -> None:
         """A revision has run to its end; if it has split the run, it is committed, with those that wait."""
+        if self.commits_here:
+            self._commits_the_rest()
         self.running = None
         self._waiting.append(self._just_run.model_copy(update={"message": revision.message}))
         if self.commits_here:

@@ -14,7 +14,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from app.database import fence, prepared, session_settings, working
+from app.database import fence, prepared, session_settings, transaction, working
 from app.database.entry import Entry
 from app.database.fence import Fence
 from app.database.footprint import Footprint
@@ -176,6 +176,11 @@ class Work:
         apply(opened, self)
         # A revision that committed by itself may have left its version in an open transaction.
         opened.commit()
+        self._commits_the_rest()
+
+    def _commits_the_rest(self) -> None:
+        assert self._wire is not None  # noqa: S101 – as in `_ask`
+        self._wire.waits_for(transaction.commit_the_rest(self._wire, self._fence))
 
     def abandon(self) -> None:
         """Cut the working connection, from any thread, without a word to a database that may not answer."""
@@ -252,6 +257,7 @@ class Work:
 
     def ends(self, revision: Revision) -> None:
         """A revision is committed."""
+        self._commits_the_rest()
         self.running = None
         self._are_committed([self._step(revision)])
 

@@ -213,3 +213,65 @@ async def test_what_failed_in_an_autocommit_block_without_a_trace_is_tried_again
     assert answer.status_code == 200, answer.text
     assert database.value("SELECT count(*) FROM notes") == 1
     assert database.value("SELECT retries FROM migration_endpoint.run") == 1
+
+
+LEAVE_AUTOCOMMIT_ON = {
+    "execution options": "op.get_bind().commit()\nop.get_bind().execution_options(isolation_level='AUTOCOMMIT')",
+    "the driver's own": "op.get_bind().connection.dbapi_connection.set_isolation_level({level})",
+}
+
+
+@pytest.mark.parametrize("per_run", [False, True], ids=["a transaction each", "one per run"])
+@pytest.mark.parametrize("way", LEAVE_AUTOCOMMIT_ON)
+async def test_a_revision_that_leaves_autocommit_on_hides_none_that_follows(
+    way: str, per_run: bool, write_history: WriteHistory, settings: MakeSettings, database: Database, driver: str
+) -> None:
+    """No COMMIT comes any more that could carry their steps."""
+    leaves = LEAVE_AUTOCOMMIT_ON[way].format(level=0 if driver == "psycopg2" else "'autocommit'")
+    takes_its_own_back = per_run and way != "execution options"
+    bodies = {
+        "b2": f"{leaves}\n{NOTES}",
+        "c3": NOTES,
+        "d4": "pass",
+        "e5": f"{NOTES}\nop.execute('SELECT 1/0')",
+        "f6": "pass",
+    }
+    database.execute("CREATE TABLE notes (what text)")
+    if takes_its_own_back:  # and with it what came before in the same transaction
+        first = write_history(a1=NOTES)
+        async with client_of(settings(first)) as client:
+            assert (await client.post("/migrate", headers=APPLY)).status_code == 200
+    history = write_history(a1=NOTES, **bodies)
+    async with client_of(settings(history, transaction_per_run=per_run)) as client:
+        answer = await client.post("/migrate", headers=APPLY)
+        problem = answer.json()
+        run = (await client.get(f"/runs/{problem['run_id']}", headers=READ)).json()
+    assert answer.status_code == 500, problem
+    before = [] if takes_its_own_back else ["a1"]
+    for steps in (problem["applied"], run["steps"]):
+        told = [(step["revision"], step["committed_itself"]) for step in steps]
+        assert told == [*((name, False) for name in before), ("b2", True), ("c3", True), ("d4", True)]
+    assert [step["revision"] for step in problem["remaining"]] == ["e5", "f6"]
+    assert (problem["revision"], problem["rolled_back"]) == ("e5", False)
+    assert database.value("SELECT version_num FROM alembic_version") == run["to"][0] == "d4"
+    assert database.value("SELECT count(*) FROM notes") == 4
+    bodies["e5"] = NOTES
+    async with client_of(settings(write_history(a1=NOTES, **bodies), transaction_per_run=per_run)) as client:
+        answer = await client.post("/migrate", headers=APPLY)
+    assert [step["revision"] for step in answer.json()["applied"]] == ["e5", "f6"], answer.text
+
+
+@pytest.mark.usefixtures("nobody_sees_the_lock_go")
+@pytest.mark.parametrize("per_run", [False, True], ids=["a transaction each", "one per run"])
+async def test_what_goes_on_record_behind_it_is_checked_for_the_lock(
+    per_run: bool, write_history: WriteHistory, settings: MakeSettings, database: Database
+) -> None:
+    leaves = LEAVE_AUTOCOMMIT_ON["execution options"]
+    ends = f'op.execute("{END_THE_GUARD}")'
+    history = write_history(a1=f"{leaves}\nop.execute('CREATE TABLE notes (what text)')", b2=ends, c3=NOTES)
+    async with client_of(settings(history, transaction_per_run=per_run)) as client:
+        problem = (await client.post("/migrate", headers=APPLY)).json()
+    assert problem["type"].endswith("#lock-lost"), problem
+    assert [step["revision"] for step in problem["applied"]] == ["a1"]
+    assert database.execute("SELECT revision FROM migration_endpoint.step") == [("a1",)]
+    assert database.value("SELECT count(*) FROM notes") == 0
