@@ -30,6 +30,13 @@ class VersionTable:
         """As SQL text, quoted."""
         return ".".join(identifier(part) for part in (self.schema, self.name) if part)
 
+    @property
+    def found_in(self) -> str:
+        """An SQL expression: the schema that it is in, or would be made in."""
+        if self.schema is not None:
+            return literal(self.schema)
+        return f"coalesce({relations.schema_of(self.sql)}, current_schema(), 'public')"
+
 
 USUAL = VersionTable()
 """What Alembic takes unless told otherwise."""
@@ -103,9 +110,6 @@ def questions(ledger_schema: str, version_table: VersionTable, costly: frozenset
     The connection is a new one, so PostgreSQL plans all of it anew, with no catalog at hand: functions and single
     tables take less than half of the time that joins took.
     """
-    schema = literal(version_table.schema)
-    if version_table.schema is None:
-        schema = f"coalesce({relations.schema_of(version_table.sql)}, current_schema(), 'public')"
     expressions: dict[Costly, str] = {
         "environment": environment.name_of(ledger_schema),
         "form": tables.form(ledger_schema),
@@ -117,7 +121,7 @@ def questions(ledger_schema: str, version_table: VersionTable, costly: frozenset
         "in_recovery": "pg_is_in_recovery()",
         "read_only": "current_setting('transaction_read_only')::bool",
         **{f"ledger.{name}": relations.is_readable(ledger_schema, name) for name in tables.NAMES},
-        "schema": schema,
+        "schema": version_table.found_in,
         **{name: expression for name, expression in expressions.items() if name in costly},
     }
 

@@ -57,6 +57,8 @@ class Fenced:
         """As SQLAlchemy takes it to be open; a statement of the revision's may have ended it."""
         self.streams: list[Stream] = []
         """Those that are open."""
+        self.met = 0
+        """How many statements it has met."""
         self._modes = modes
 
     # What a driver tells before and after each statement of the revision's
@@ -67,6 +69,7 @@ class Fenced:
         Raises:
             LockLost, Cancelled, MigrationFailed: as `Fence.send` says, of the move.
         """
+        self.met += 1
         self.prepared.before(operation)
         self.fence.knows_roles |= sets_a_role(operation)
         move, self.fence.move = self.fence.move, None

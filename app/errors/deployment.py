@@ -11,9 +11,9 @@ class NotConfigured(Problem):
 
 
 class UnsuitableEnvPy(Problem):
-    """The user's env.py does not take the connection that it is handed, or is missing; nothing was run."""
+    """The user's env.py does not take the connection as it is handed, or is missing; what was run is said."""
 
-    slug, status, title = "unsuitable-env-py", 503, "env.py does not take the connection"
+    slug, status, title = "unsuitable-env-py", 503, "env.py cannot be used as it is"
     hint = 'Let it take `context.config.attributes.get("connection")`, or use the env.py of this project.'
 
 

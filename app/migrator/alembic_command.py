@@ -122,6 +122,7 @@ class _Onlooker:
 
     def __init__(self, work: Work) -> None:
         self._work = work
+        self.guard = work.guard
         work.mark()
 
     def applies(self, applying: Applying) -> None:

@@ -321,6 +321,133 @@ async def test_a_version_table_that_is_set_wins_over_that_of_env_py(
     assert database.execute("SELECT version_num FROM public.alembic_version") == [("b2",)]
 
 
+def leading(*lines: str) -> str:
+    """An env.py that does something to the connection before the migrations are run on it."""
+    told = "\n".join(f"    {line}" for line in lines)
+    return f"""
+from alembic import context
+from sqlalchemy import text
+
+connection = context.config.attributes.get("connection")
+
+
+def run(connection, **options):
+    context.configure(connection=connection, **options)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+if context.is_offline_mode():
+    context.configure(dialect_name="postgresql", literal_binds=True)
+    with context.begin_transaction():
+        context.run_migrations()
+else:
+{told}
+"""
+
+
+LEAD_ELSEWHERE = {
+    "SET search_path": ["connection.execute(text('SET search_path TO shop, public'))", "run(connection)"],
+    "and commit()": [
+        "connection.execute(text('SET search_path TO shop, public'))",
+        "connection.commit()",
+        "run(connection)",
+    ],
+    "behind configure": [
+        "context.configure(connection=connection)",
+        "with context.begin_transaction():",
+        "    context.execute('SET search_path TO shop, public')",
+        "    context.run_migrations()",
+    ],
+    "the driver's own cursor": [
+        "connection.connection.cursor().execute('SET search_path TO shop, public')",
+        "run(connection)",
+    ],
+    "schema_translate_map": ["run(connection.execution_options(schema_translate_map={None: 'shop'}))"],
+}
+LEAD_THERE = {
+    "SET search_path": ["connection.execute(text('SET search_path TO public, shop'))", "run(connection)"],
+    "SET of something else": ["connection.execute(text(\"SET statement_timeout = '1h'\"))", "run(connection)"],
+    "schema_translate_map": ["run(connection.execution_options(schema_translate_map={None: 'public'}))"],
+    "SET LOCAL": [
+        "connection.execute(text('SET LOCAL search_path TO shop'))",
+        "run(connection)",  # before which it is committed
+    ],
+}
+
+
+@pytest.mark.parametrize("lines", LEAD_ELSEWHERE.values(), ids=list(LEAD_ELSEWHERE))
+async def test_an_env_py_that_leads_to_another_version_table_is_refused_before_anything_is_run(
+    settings: MakeSettings, write_history: WriteHistory, database: Database, lines: list[str]
+) -> None:
+    history = write_history(**CREATE)
+    (history / "env.py").write_text(leading(*lines))
+    database.execute("CREATE SCHEMA shop")
+    commits = "connection.commit()" in lines  # which a rehearsal does not
+    for what in ("stamp", "migrate") if commits else ("rehearse", "stamp", "migrate"):
+        status, document = await call(settings(history), what)
+        assert is_refused(status, document)
+        assert "env.py leads to the version table shop.alembic_version (env.py:" in document["detail"]
+        assert document["detail"].endswith("Nothing was run.")
+        assert "Set MIGRATION_SEARCH_PATH instead" in document["hint"]
+        assert database.execute("SELECT tablename FROM pg_tables WHERE schemaname IN ('public', 'shop')") == []
+    if "schema_translate_map" not in lines[0]:  # what is set wins over what env.py has set
+        status, document = await call(settings(history, search_path="shop, public"), "migrate")
+        assert status == 200, document
+        assert database.execute("SELECT version_num FROM shop.alembic_version") == [("b2",)]
+
+
+@pytest.mark.parametrize("lines", LEAD_THERE.values(), ids=list(LEAD_THERE))
+async def test_an_env_py_may_do_to_the_connection_what_leads_to_the_same_version_table(
+    settings: MakeSettings, write_history: WriteHistory, database: Database, lines: list[str]
+) -> None:
+    history = write_history(**CREATE)
+    (history / "env.py").write_text(leading(*lines))
+    database.execute("CREATE SCHEMA shop")
+    is_local = any("SET LOCAL" in line for line in lines)  # to the one transaction that a rehearsal is
+    for what in ("migrate",) if is_local else ("rehearse", "migrate"):
+        status, document = await call(settings(history), what)
+        assert status == 200, document
+    assert database.execute("SELECT version_num FROM public.alembic_version") == [("b2",)]
+
+
+async def test_a_schema_of_the_version_that_is_set_lets_env_py_have_its_search_path(
+    settings: MakeSettings, write_history: WriteHistory, database: Database
+) -> None:
+    history = write_history(**CREATE)
+    (history / "env.py").write_text(leading(*LEAD_ELSEWHERE["SET search_path"]))
+    database.execute("CREATE SCHEMA shop")
+    status, document = await call(settings(history, version_table_schema="public"), "migrate")
+    assert status == 200, document
+    assert database.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'shop' ORDER BY 1") == [("a",), ("b",)]
+
+
+async def test_an_env_py_that_goes_on_with_another_schema_is_refused_with_what_it_has_done(
+    settings: MakeSettings, write_history: WriteHistory, database: Database
+) -> None:
+    history = write_history(**CREATE)
+    (history / "env.py").write_text(
+        leading(
+            "for tenant in ('public', 'shop'):",
+            "    connection.execute(text(f'SET search_path TO {tenant}'))",
+            "    connection.commit()",
+            "    try:",
+            "        run(connection)",
+            "    except Exception:",
+            "        pass",
+        )
+    )
+    database.execute("CREATE SCHEMA shop")
+    status, document = await call(settings(history), "migrate")
+    assert is_refused(status, document)
+    assert "env.py goes on after its `context.run_migrations` (env.py:9), and" in document["detail"]
+    assert "Nothing was run" not in document["detail"]
+    assert "one at a time" in document["hint"]
+    assert ([step["revision"] for step in document["applied"]], document["remaining"]) == (["a1", "b2"], [])
+    assert database.execute("SELECT version_num FROM public.alembic_version") == [("b2",)]
+    assert database.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'shop'") == []
+
+
 async def test_an_env_py_of_the_cookbook_works_unchanged(
     settings: MakeSettings, write_history: WriteHistory, database: Database
 ) -> None:

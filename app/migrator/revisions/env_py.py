@@ -32,8 +32,20 @@ class Applying:
     is_merge: bool
 
 
+class Guard(Protocol):
+    """Holds the lock."""
+
+    @property
+    def key(self) -> int:
+        """The lock's, which is made of the version table."""
+
+
 class Onlooker(Protocol):
     """Is told of each revision, in the thread that runs it."""
+
+    @property
+    def guard(self) -> Guard:
+        """Holds the lock meanwhile."""
 
     def applies(self, applying: Applying) -> None:
         """A revision has run; its transaction is still open."""
@@ -62,16 +74,29 @@ class AlembicIsBusy(Exception):  # noqa: N818 – a fact, as the problems are
 
 
 def through(
-    history: History, environment: EnvironmentContext, insisted: dict[str, Any], *, patience_s: float = -1
+    history: History,
+    environment: EnvironmentContext,
+    insisted: dict[str, Any],
+    *,
+    guard: Guard | None = None,
+    patience_s: float = -1,
 ) -> None:
     """Run env.py, which configures Alembic, and through it what `environment` is made for.
 
+    Args:
+        history: The revisions, and what is set.
+        environment: What `alembic.context` is to be.
+        insisted: Options of Alembic's `configure`, whatever env.py says.
+        guard: Holds the lock; None offline.
+        patience_s: How long to wait for somebody else; -1 for ever.
+
     Raises:
-        AlembicIsBusy: This process has been running it for longer than `patience_s`; -1 waits for ever.
-        UnsuitableEnvPy: env.py does not take the connection that it is handed; nothing was run.
+        AlembicIsBusy: This process has been running it for that long.
+        UnsuitableEnvPy: env.py does not take the connection that it is handed, or leads to another version table;
+            nothing was run. Or it goes on with a second one.
         NotConfigured: It keeps the version elsewhere than the settings have it; nothing was run.
     """
-    handover = Handover(environment, history.version_table, history.options)
+    handover = Handover(environment, history.version_table, history.options, lock_key=guard.key if guard else None)
     _insist(environment, history.options, insisted, handover)
     if not _one_at_a_time.acquire(timeout=patience_s):
         raise AlembicIsBusy

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from alembic.runtime.environment import EnvironmentContext
 from sqlalchemy.exc import DBAPIError
 
+from app.database import lock
 from app.database.catalog import VersionTable
 from app.errors import NotConfigured, UnsuitableEnvPy
 from app.migrator import cause
@@ -48,6 +49,10 @@ _HINTS = {
 }
 
 
+_EACH_BY_ITSELF = (
+    "Several schemas with a version each, such as those of tenants, are migrated one at a time: `python -m app "
+    "migrate`, with MIGRATION_SEARCH_PATH for each."
+)
 _TAKES_IT = re.compile(r"""attributes\b.{0,20}["']connection["']""", re.DOTALL)
 
 
@@ -58,9 +63,12 @@ class Handover:
         environment: What `alembic.context` is for env.py.
         version_table: Where the settings have the version, so that the lock is held for it.
         options: What else is set.
+        lock_key: The lock's; None offline.
     """
 
-    def __init__(self, environment: EnvironmentContext, version_table: VersionTable, options: Options) -> None:
+    def __init__(
+        self, environment: EnvironmentContext, version_table: VersionTable, options: Options, *, lock_key: int | None
+    ) -> None:
         self._env_py = Path(environment.script.env_py_location)
         self._connection: Connection | None = environment.config.attributes.get("connection")
         self._is_offline = environment.is_offline_mode()
@@ -68,6 +76,9 @@ class Handover:
         self._is_configured = False
         self._has_run = False
         self._refusal: Problem | None = None
+        self._version_table = version_table
+        self._lock_key = lock_key
+        self._met_before = self._met
         ours = dict(zip(VERSION_PLACE, (version_table.name, version_table.schema), strict=True))
         self._taken_for_granted = {
             name: value for name, value in ours.items() if name not in options.says_where_the_version_is
@@ -83,6 +94,7 @@ class Handover:
             UnsuitableEnvPy: It is not ours.
             NotConfigured: The version is kept elsewhere than the settings have it.
         """
+        self._insist_on_one_run()
         connection = said.get("connection")
         if not self._is_offline and connection is not self._connection:
             self._refuse(f"it configured {'another' if connection else 'no'} connection{_at(self._place_of_call())}")
@@ -93,7 +105,13 @@ class Handover:
         self._is_configured = True
 
     def runs(self) -> None:
-        """env.py runs the migrations."""
+        """env.py runs the migrations.
+
+        Raises:
+            UnsuitableEnvPy: In another place than the lock is held for, or for a second time.
+        """
+        self._insist_on_one_run()
+        self._insist_on_the_locked_table()
         self._has_run = True
 
     @contextmanager
@@ -148,6 +166,54 @@ class Handover:
             variables=variables,
         )
         raise self._refusal
+
+    def _insist_on_one_run(self) -> None:
+        """See that env.py does not go on with another schema, of which nobody has looked at the version."""
+        if self._has_run:
+            at = _at(self._place_of_call())
+            self._refusal = UnsuitableEnvPy(
+                f"env.py goes on after its `context.run_migrations`{at}, and a run has one version table. That call "
+                "has done its work, and nothing of what should follow was run.",
+                hint=_EACH_BY_ITSELF,
+            )
+            raise self._refusal
+
+    def _insist_on_the_locked_table(self) -> None:
+        """See that what env.py has done to the connection does not lead to another version table than was looked at."""
+        found_in = self._schema_of_the_version_table()
+        if found_in is not None and lock.key(f"{found_in}.{self._version_table.name}") != self._lock_key:
+            self._refusal = UnsuitableEnvPy(
+                f"env.py leads to the version table {found_in}.{self._version_table.name}{_at(self._place_of_call())}, "
+                "and the lock is held for another, whose version was read. Nothing was run.",
+                hint="Set MIGRATION_SEARCH_PATH instead of env.py's `SET search_path` or `schema_translate_map`, or "
+                f"MIGRATION_VERSION_TABLE_SCHEMA={found_in} beside it. If env.py has only just made that schema, call "
+                f"again. {_EACH_BY_ITSELF}",
+            )
+            raise self._refusal
+
+    def _schema_of_the_version_table(self) -> str | None:
+        """Where the connection leads to; None where nothing has been done to it by which it could be another place."""
+        connection, table = self._connection, self._version_table
+        if connection is None or self._lock_key is None or connection.closed:
+            return None
+        translated = connection.get_execution_options().get("schema_translate_map") or {}
+        if translated.get(table.schema) is not None:
+            return str(translated[table.schema])
+        if table.schema is not None or self._met == self._met_before:
+            return None
+        was_in_transaction = connection.in_transaction()
+        found_in: str = connection.exec_driver_sql(f"SELECT {table.found_in}").scalar_one()
+        if not was_in_transaction:
+            connection.rollback()
+        return found_in
+
+    @property
+    def _met(self) -> int:
+        """How many statements the connection has met."""
+        if self._connection is None:
+            return 0
+        met: int = self._connection.connection.dbapi_connection.fenced.met  # type: ignore[union-attr]  # of ours
+        return met
 
     def _refuse(self, what: str, error: BaseException | None = None) -> NoReturn:
         told, where, lines = _HINTS["offline" if self._is_offline else "online"]

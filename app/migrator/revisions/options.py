@@ -16,7 +16,6 @@ from app.errors import NotConfigured
 from app.migrator.glance import folder
 from app.redaction import redacted
 
-
 VERSION_PLACE = ("version_table", "version_table_schema")
 """The options of Alembic's `configure`, and settings, that say where the version is kept."""
 

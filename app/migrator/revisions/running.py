@@ -160,4 +160,5 @@ def _through_env_py(
         history,
         EnvironmentContext(config, history.script, fn=steps, destination_rev=target),
         env_py.run_options(onlooker, history.version_table) | others,
+        guard=onlooker.guard,
     )
