@@ -448,6 +448,86 @@ async def test_an_env_py_that_goes_on_with_another_schema_is_refused_with_what_i
     assert database.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'shop'") == []
 
 
+BEGIN = {
+    "with begin() around all": ["with connection.begin():", "    run(connection)"],
+    "with begin() as, and commit()": ["with connection.begin() as trans:", "    run(connection)", "    trans.commit()"],
+    "begin() before, commit() after": [
+        "trans = connection.begin()",
+        "connection.execute(text('CREATE TABLE IF NOT EXISTS before (id int)'))",
+        "context.configure(connection=connection)",
+        "try:",
+        "    context.run_migrations()",
+        "    trans.commit()",
+        "except Exception:",
+        "    trans.rollback()",
+        "    raise",
+        "finally:",
+        "    trans.close()",
+        "    assert not trans.is_active",
+    ],
+    "begin() behind configure": [
+        "context.configure(connection=connection)",
+        "with connection.begin():",
+        "    context.run_migrations()",
+    ],
+    "begin() behind all": [
+        "context.configure(connection=connection)",
+        "with context.begin_transaction():",
+        "    context.run_migrations()",
+        "with connection.begin():",
+        "    connection.execute(text('CREATE TABLE behind (id int)'))",
+    ],
+}
+
+
+@pytest.mark.parametrize("per_run", [False, True], ids=["a transaction each", "one per run"])
+@pytest.mark.parametrize("lines", BEGIN.values(), ids=list(BEGIN))
+async def test_an_env_py_with_a_transaction_of_its_own_works_unchanged(
+    settings: MakeSettings, write_history: WriteHistory, database: Database, lines: list[str], per_run: bool
+) -> None:
+    table = "op.execute('CREATE TABLE {} (id int)')".format
+    index = "with op.get_context().autocommit_block():\n    op.execute('CREATE INDEX CONCURRENTLY ix ON a (id)')"
+    before = CREATE | {"c3": table("c") if per_run else index}
+    chosen = {"transaction_per_run": per_run}
+
+    async def called(what: str, d4: str) -> Any:
+        history = write_history(**before, d4=d4)
+        (history / "env.py").write_text(leading(*lines))
+        return await call(settings(history, **chosen), what)
+
+    if not per_run:  # the index is not for a rehearsal
+        status, document = await called("migrate", f"{table('d')}\nop.execute('SELECT 1/0')")
+        assert (status, document["revision"], document["rolled_back"]) == (500, "d4", True), document
+        assert "division by zero; it is rolled back" in document["detail"]
+        assert [step["revision"] for step in document["applied"]] == ["a1", "b2", "c3"]
+    else:
+        status, document = await called("rehearse", table("d"))
+        assert (status, document["outcome"]) == (200, "passed"), document
+        assert is_untouched(database)
+        status, document = await called("migrate", f"{table('d')}\nop.execute('SELECT 1/0')")
+        assert (status, document["rolled_back"], document["applied"]) == (500, True, []), document
+        assert database.value("SELECT to_regclass('a') IS NULL")
+    assert database.value("SELECT to_regclass('d') IS NULL AND to_regclass('behind') IS NULL")
+    status, document = await called("migrate", table("d"))
+    assert status == 200, document
+    steps = "SELECT revision, committed_itself FROM migration_endpoint.step ORDER BY id"
+    assert database.execute(steps) == [("a1", False), ("b2", False), ("c3", not per_run), ("d4", False)]
+    assert ("CREATE TABLE behind" in lines[-1]) == database.value("SELECT to_regclass('behind') IS NOT NULL")
+    assert ("before" in lines[1]) == database.value("SELECT to_regclass('before') IS NOT NULL")
+
+
+async def test_its_transaction_is_one_for_a_stamp_too(
+    settings: MakeSettings, write_history: WriteHistory, database: Database
+) -> None:
+    for lines in BEGIN.values():
+        history = write_history(**CREATE)
+        (history / "env.py").write_text(leading(*lines))
+        status, document = await call(settings(history), "stamp")
+        assert (status, document["to"]) == (200, ["b2"]), document
+        database.execute("DROP TABLE alembic_version")
+        database.execute("DROP TABLE IF EXISTS behind")
+
+
 async def test_an_env_py_of_the_cookbook_works_unchanged(
     settings: MakeSettings, write_history: WriteHistory, database: Database
 ) -> None:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -154,9 +155,8 @@ def _insist(
         configures(**{**said, **ours, "on_version_apply": callbacks})
 
     def run_migrations(**keywords: Any) -> None:  # noqa: ANN401 – as Alembic declares it
-        if handover is not None:
-            handover.runs()
-        runs(**keywords | options.keywords)
+        with nullcontext() if handover is None else handover.running():
+            runs(**keywords | options.keywords)
 
     environment.configure = configure  # type: ignore[method-assign]  # see above
     environment.run_migrations = run_migrations  # type: ignore[method-assign]  # as above

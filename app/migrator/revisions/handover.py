@@ -22,6 +22,7 @@ from app.database import lock
 from app.database.catalog import VersionTable
 from app.errors import NotConfigured, UnsuitableEnvPy
 from app.migrator import cause
+from app.migrator.revisions.begun import begun_as_ever, begun_by_env_py
 from app.migrator.revisions.options import VERSION_PLACE, Options
 from app.problem import Problem
 
@@ -104,8 +105,9 @@ class Handover:
         self._insist_on_the_version_table(said)
         self._is_configured = True
 
-    def runs(self) -> None:
-        """env.py runs the migrations.
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Around the migrations, which env.py runs.
 
         Raises:
             UnsuitableEnvPy: In another place than the lock is held for, or for a second time.
@@ -113,6 +115,8 @@ class Handover:
         self._insist_on_one_run()
         self._insist_on_the_locked_table()
         self._has_run = True
+        with begun_as_ever(self._connection):
+            yield
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -128,7 +132,10 @@ class Handover:
                 hint="Copy this project's migrations/env.py there, which takes the connection.",
             )
         try:
-            with _without_file_config():
+            with (
+                _without_file_config(),
+                begun_by_env_py(self._connection, may_end=not self._was_in_transaction),
+            ):
                 yield
         except Problem:
             raise
