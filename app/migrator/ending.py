@@ -44,8 +44,9 @@ def problem(work: Work, error: BaseException) -> Problem:
         **so_far(work),
     }
     rolled_back = not work.left_something
+    what_stays, left = _what_stays(rolled_back=rolled_back)
     if isinstance(error, LockLost) or work.guard.lost.is_set():
-        return LockLost("The lock was lost during the run; what was not committed is rolled back.", **members)
+        return LockLost(f"The lock was lost during the run; {what_stays}.", **left, **members)
     if isinstance(error, TimeBudgetExhausted) and work.in_one:
         return _out_of_time(work, error.detail, rolled_back=rolled_back, **members)
     if isinstance(error, Problem):
@@ -78,11 +79,12 @@ def problem(work: Work, error: BaseException) -> Problem:
             return PermissionDenied(f"{words}.", sqlstate=code, **members)
         case _ if _has_lost_its_connection(work, error):
             return DatabaseUnavailable(
-                f"{where} lost its connection ({words}); what was not committed is rolled back.",
+                f"{where} lost its connection ({words}); {what_stays}.",
                 hint=(
                     "Call again: the next run continues here. If it happens each time, the revision may hold a "
                     "transaction without a statement for longer than MIGRATION_LEASE."
                 ),
+                **left,
                 **members,
             )
         case _:
@@ -91,6 +93,13 @@ def problem(work: Work, error: BaseException) -> Problem:
             return _failure(
                 work, where, words, rolled_back=rolled_back, hint=hint, sqlstate=code, where=place, **members
             )
+
+
+def _what_stays(*, rolled_back: bool) -> tuple[str, dict[str, Any]]:
+    """What is to be said where nobody knows whether a COMMIT was heard, in words and as members: only what stays."""
+    if rolled_back:
+        return "what was not committed is rolled back", {}
+    return "what its revision had committed by itself stays, and the rest is rolled back", {"rolled_back": False}
 
 
 def on_request(problem: Problem) -> Problem:

@@ -171,9 +171,28 @@ async def test_such_a_revision_is_not_applied_without_the_lock(
     await migrate_to_a1(settings(history))
     problem = await lost(settings(history, transaction_per_run=in_one))
     assert problem["applied"] == []
-    assert "rolled_back" not in problem
+    assert problem["rolled_back"] is False
+    assert "what its revision had committed by itself stays" in problem["detail"]
     assert database.value("SELECT version_num FROM alembic_version") == "a1"
     assert database.execute("SELECT revision FROM migration_endpoint.step") == [("a1",)]
+
+
+@pytest.mark.parametrize("way", ["nothing of its own", "commit()", "COMMIT", "autocommit block"])
+async def test_a_connection_that_is_lost_behind_it_takes_nothing_back_either(
+    way: str, write_history: WriteHistory, settings: MakeSettings, database: Database
+) -> None:
+    body = (COMMIT | LEAVE_NOTHING)[way]
+    ends = "op.execute('SELECT pg_terminate_backend(pg_backend_pid())')"
+    history = write_history(a1=f"op.execute({PROCEDURES!r})", b2=f"{body}\n{ends}")
+    async with client_of(settings(history)) as client:
+        answer = await client.post("/migrate", headers=APPLY)
+    problem = answer.json()
+    assert (answer.status_code, problem["type"].partition("#")[2]) == (503, "database-unavailable"), problem
+    stays = way in COMMIT
+    assert database.value("SELECT count(*) FROM notes") == stays
+    # Of what was not committed nobody can say so before it is read back, since the answer to a COMMIT may be lost.
+    assert ("rolled_back" in problem, problem.get("rolled_back", False)) == (stays, False)
+    assert ("what its revision had committed by itself stays" in problem["detail"]) == stays
 
 
 @pytest.mark.usefixtures("nobody_sees_the_lock_go")
