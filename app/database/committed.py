@@ -64,5 +64,8 @@ def _commits(wire: Wire, operation: str, tags: list[str]) -> bool:
     """Whether it has sent a COMMIT; where the answers do not tell, whether it may have."""
     if wire.tells_all or not _MAY_COMMIT.search(operation):
         return statements.commits(tags)
-    ends = [statement for statement in split(operation) if controls(statement) == "ends"]
+    sent = [statement for statement in split(operation) if statement.tokens]
+    if len(sent) == 1 and tags:
+        return statements.commits(tags)
+    ends = [statement for statement in sent if controls(statement) == "ends"]
     return any(statement.words[0] in ("COMMIT", "END", "PREPARE") for statement in ends)

@@ -12,13 +12,16 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from app.database import committed, footprint, indexes, statements
+from app.database import committed, driver_error, footprint, indexes, statements
 from app.database.fence import Fence, Move
 from app.database.prepared import Prepared
 from app.database.session_settings import sets_a_role
 from app.database.simple_query import ResultSet
 from app.database.transaction import Transaction, rollback
 from app.database.wire import Wire
+
+_FAILED_ALREADY = "25P02"
+"""What PostgreSQL says in a transaction that has failed, which it would not commit anyway."""
 
 
 class Modes(Protocol):
@@ -66,8 +69,10 @@ class Fenced:
     async def meets(self, operation: str) -> None:
         """Before a statement: make the move of the version that waits, and have no stream in its way.
 
+        Before one that begins with a COMMIT: check, since no COMMIT of ours will.
+
         Raises:
-            LockLost, Cancelled, MigrationFailed: as `Fence.send` says, of the move.
+            LockLost, Cancelled, MigrationFailed: as `Fence.send` says.
         """
         self.met += 1
         self.prepared.before(operation)
@@ -75,10 +80,22 @@ class Fenced:
         move, self.fence.move = self.fence.move, None
         if move:
             await self.fence.send(self.wire, [*move.confirmed, *self.fence.checked_within])
+        elif statements.begins_with_a_commit(operation):
+            await self._checks_within()
         if self.streams and not statements.leaves_tables_as_they_are(operation):
             # PostgreSQL alters no table that a query still reads in the same session.
             for stream in list(self.streams):
                 await stream.finish()
+
+    async def _checks_within(self) -> None:
+        """Check in the transaction that is open, if one is: outside of it each statement is checked."""
+        if self.transaction is None or not self.wire.is_in_transaction:
+            return
+        try:
+            await self.fence.send(self.wire, self.fence.checked_within, wanted=())
+        except Exception as error:
+            if driver_error.sqlstate(error) != _FAILED_ALREADY:
+                raise
 
     @property
     def mark(self) -> str:

@@ -28,6 +28,7 @@ _IN_STEPS = re.compile(r"\b(?:concurrently|commit|end|prepare|database|tablespac
 _SETS_MODES = re.compile(
     rf"(?:{_SPACE})*SET\s+TRANSACTION\s+((?:ISOLATION|READ|NOT|DEFERRABLE)\b[\w\s,]*)", re.IGNORECASE | re.DOTALL
 )
+_BEGINS_WITH_A_COMMIT = _begins_with(rf"COMMIT|END|PREPARE(?:{_SPACE})+TRANSACTION", also=";")
 _ENDS_A_TRANSACTION = _begins_with("ROLLBACK|COMMIT|ABORT|END|PREPARE", also=";")
 
 
@@ -61,6 +62,11 @@ def calls_a_procedure(operation: str) -> bool:
 def ends_a_transaction(operation: str) -> bool:
     """Whether it begins with what PostgreSQL takes even in a transaction that has failed, and nothing else."""
     return _ENDS_A_TRANSACTION.match(operation) is not None
+
+
+def begins_with_a_commit(operation: str) -> bool:
+    """Whether the first that it does is to commit the transaction."""
+    return _BEGINS_WITH_A_COMMIT.match(operation) is not None
 
 
 def leaves_tables_as_they_are(operation: str) -> bool:

@@ -177,6 +177,47 @@ async def test_such_a_revision_is_not_applied_without_the_lock(
     assert database.execute("SELECT revision FROM migration_endpoint.step") == [("a1",)]
 
 
+COMMIT_AT_ONCE = {
+    "COMMIT": "op.execute('COMMIT')",
+    "COMMIT behind a comment": "op.execute('-- all done\\n/* yes */ ; commit work;')",
+    "COMMIT AND CHAIN": "op.execute('COMMIT AND CHAIN')",
+    "END; BEGIN": "op.execute('END; BEGIN')",
+    "PREPARE TRANSACTION": "op.execute(\"PREPARE /* for two */ TRANSACTION 'x'\")",
+    "of a cursor's": "op.get_bind().connection.cursor().execute('COMMIT')",
+    "as a role": "op.execute('SET ROLE pg_monitor')\nop.execute('COMMIT')",
+    "though it was refused": "try:\n    op.execute('COMMIT')\nexcept BaseException:\n    op.execute('COMMIT')",
+    "behind a ROLLBACK": (
+        f"try:\n    op.execute('COMMIT')\nexcept BaseException:\n    op.execute('ROLLBACK; BEGIN')\n    {NOTES}\n"
+        "    op.execute('COMMIT')"
+    ),
+}
+
+
+@pytest.mark.usefixtures("nobody_sees_the_lock_go")
+@pytest.mark.parametrize("way", COMMIT_AT_ONCE)
+async def test_without_the_lock_a_commit_in_its_sql_does_not_commit(
+    way: str, write_history: WriteHistory, settings: MakeSettings, database: Database
+) -> None:
+    ends = f'op.execute("{END_THE_GUARD}")'
+    history = write_history(a1=f"op.execute({PROCEDURES!r})", b2=f"{NOTES}\n{ends}\n{COMMIT_AT_ONCE[way]}")
+    problem = await lost(settings(history))
+    assert ([step["revision"] for step in problem["applied"]], "rolled_back" in problem) == (["a1"], False), problem
+    assert database.value("SELECT count(*) FROM notes") == 0
+    assert database.value("SELECT count(*) FROM pg_prepared_xacts") == 0
+
+
+async def test_a_commit_in_its_sql_ends_a_transaction_that_has_failed_as_ever(
+    write_history: WriteHistory, settings: MakeSettings, database: Database
+) -> None:
+    """A check could not be made in it, and nothing of it is committed."""
+    fails = "try:\n    op.execute('SELECT 1/0')\nexcept sa.exc.DBAPIError:\n    op.execute('COMMIT; BEGIN')"
+    history = write_history(a1=f"op.execute({PROCEDURES!r})", b2=f"{NOTES}\n{fails}\n{NOTES}")
+    async with client_of(settings(history)) as client:
+        answer = await client.post("/migrate", headers=APPLY)
+    assert answer.status_code == 200, answer.text
+    assert database.value("SELECT count(*) FROM notes") == 1
+
+
 @pytest.mark.parametrize("way", ["nothing of its own", "commit()", "COMMIT", "autocommit block"])
 async def test_a_connection_that_is_lost_behind_it_takes_nothing_back_either(
     way: str, write_history: WriteHistory, settings: MakeSettings, database: Database
