@@ -528,6 +528,42 @@ async def test_its_transaction_is_one_for_a_stamp_too(
         database.execute("DROP TABLE IF EXISTS behind")
 
 
+SWALLOW = {
+    "pass": ["try:", "    run(connection)", "except Exception:", "    pass"],
+    "commit()": ["try:", "    run(connection)", "except Exception:", "    connection.commit()"],
+    "sys.exit": ["try:", "    run(connection)", "except Exception:", "    raise SystemExit(3)"],
+    "an error of its own": [
+        "try:",
+        "    run(connection)",
+        "finally:",
+        "    connection.execute(text('SELECT nothing_of_the_kind'))",
+    ],
+    "another try": ["try:", "    run(connection)", "except Exception:", "    run(connection)"],
+}
+
+
+@pytest.mark.parametrize("per_run", [False, True], ids=["a transaction each", "one per run"])
+@pytest.mark.parametrize("lines", SWALLOW.values(), ids=list(SWALLOW))
+async def test_an_env_py_that_swallows_the_error_of_a_revision_does_not_hide_it(
+    settings: MakeSettings, write_history: WriteHistory, database: Database, lines: list[str], per_run: bool
+) -> None:
+    history = write_history(**CREATE, c3="op.execute('CREATE TABLE c (id int)')\nop.execute('SELECT 1/0')", d4="pass")
+    (history / "env.py").write_text(leading(*lines))
+    chosen = settings(history, transaction_per_run=per_run)
+    if "commit()" not in lines[-1]:  # which is no way for a rehearsal
+        status, document = await call(chosen, "rehearse")
+        assert (status, document["type"].partition("#")[2]) == (409, "rehearsal-failed"), document
+        assert (document["problem"]["revision"], document["problem"]["sqlstate"]) == ("c3", "22012")
+    status, document = await call(chosen, "migrate")
+    assert (status, document["rolled_back"]) == (500, True), document
+    assert (document["revision"], document["sqlstate"], document["message"]) == ("c3", "22012", "division by zero")
+    assert document["where"].startswith("c3.py:")
+    applied = [] if per_run else ["a1", "b2"]
+    assert [step["revision"] for step in document["applied"]] == applied
+    assert [step["revision"] for step in document["remaining"]] == ["a1", "b2", "c3", "d4"][len(applied) :]
+    assert database.value("SELECT to_regclass('c') IS NULL")
+
+
 async def test_an_env_py_of_the_cookbook_works_unchanged(
     settings: MakeSettings, write_history: WriteHistory, database: Database
 ) -> None:

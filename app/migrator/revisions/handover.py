@@ -76,7 +76,8 @@ class Handover:
         self._was_in_transaction = self._is_in_transaction
         self._is_configured = False
         self._has_run = False
-        self._refusal: Problem | None = None
+        self._told: BaseException | None = None
+        """What env.py was told: what a migration raised, or else why it is refused."""
         self._version_table = version_table
         self._lock_key = lock_key
         self._met_before = self._met
@@ -115,8 +116,12 @@ class Handover:
         self._insist_on_one_run()
         self._insist_on_the_locked_table()
         self._has_run = True
-        with begun_as_ever(self._connection):
-            yield
+        try:
+            with begun_as_ever(self._connection):
+                yield
+        except BaseException as error:
+            self._told = error
+            raise
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -137,16 +142,14 @@ class Handover:
                 begun_by_env_py(self._connection, may_end=not self._was_in_transaction),
             ):
                 yield
-        except Problem:
-            raise
         except (Exception, SystemExit) as error:
-            if self._refusal is None and not self._is_configured and not self._is_the_databases(error):
+            if self._told is None and not (self._is_configured or self._is_the_databases(error)):
                 at = _at(self._place_of(error))
                 self._refuse(f"it raised `{cause.message(error)}`{at} before it had configured anything", error)
-            if self._refusal is None:
+            if self._told is None:
                 raise
-        if self._refusal is not None:  # whatever env.py made of it
-            raise self._refusal
+        if self._told is not None:  # whatever env.py made of it
+            raise self._told
         if not self._is_configured:
             self._refuse("it ended without a call of `context.configure`")
         if not self._has_run:
@@ -165,38 +168,41 @@ class Handover:
         settings = " and ".join(
             f"{variable}={value}" for variable, value in zip(variables, theirs.values(), strict=True)
         )
-        self._refusal = NotConfigured(
-            f"env.py says {_as_arguments(theirs)}{_at(self._place_of_call())}, and the settings say "
-            f"{_as_arguments({name: ours[name] for name in theirs})}. Nothing was run.",
+        said_here = _as_arguments({name: ours[name] for name in theirs})
+        refusal = NotConfigured(
+            f"env.py says {_as_arguments(theirs)}{_at(self._place_of_call())}, and the settings say {said_here}. "
+            "Nothing was run.",
             hint=f"Set {settings}, then deploy again. The lock's key is made of the version table and its schema, so "
             "they have to be known before env.py is run. What is set wins over env.py.",
             variables=variables,
         )
-        raise self._refusal
+        self._tell(refusal)
 
     def _insist_on_one_run(self) -> None:
         """See that env.py does not go on with another schema, of which nobody has looked at the version."""
         if self._has_run:
             at = _at(self._place_of_call())
-            self._refusal = UnsuitableEnvPy(
+            refusal = UnsuitableEnvPy(
                 f"env.py goes on after its `context.run_migrations`{at}, and a run has one version table. That call "
                 "has done its work, and nothing of what should follow was run.",
                 hint=_EACH_BY_ITSELF,
             )
-            raise self._refusal
+            self._tell(refusal)
 
     def _insist_on_the_locked_table(self) -> None:
         """See that what env.py has done to the connection does not lead to another version table than was looked at."""
         found_in = self._schema_of_the_version_table()
-        if found_in is not None and lock.key(f"{found_in}.{self._version_table.name}") != self._lock_key:
-            self._refusal = UnsuitableEnvPy(
-                f"env.py leads to the version table {found_in}.{self._version_table.name}{_at(self._place_of_call())}, "
-                "and the lock is held for another, whose version was read. Nothing was run.",
-                hint="Set MIGRATION_SEARCH_PATH instead of env.py's `SET search_path` or `schema_translate_map`, or "
-                f"MIGRATION_VERSION_TABLE_SCHEMA={found_in} beside it. If env.py has only just made that schema, call "
-                f"again. {_EACH_BY_ITSELF}",
-            )
-            raise self._refusal
+        table = f"{found_in}.{self._version_table.name}"
+        if found_in is None or lock.key(table) == self._lock_key:
+            return
+        refusal = UnsuitableEnvPy(
+            f"env.py leads to the version table {table}{_at(self._place_of_call())}, and the lock is held for another, "
+            "whose version was read. Nothing was run.",
+            hint="Set MIGRATION_SEARCH_PATH instead of env.py's `SET search_path` or `schema_translate_map`, or "
+            f"MIGRATION_VERSION_TABLE_SCHEMA={found_in} beside it. If env.py has only just made that schema, call "
+            f"again. {_EACH_BY_ITSELF}",
+        )
+        self._tell(refusal)
 
     def _schema_of_the_version_table(self) -> str | None:
         """Where the connection leads to; None where nothing has been done to it by which it could be another place."""
@@ -227,8 +233,11 @@ class Handover:
         hint = f"Add {where}, with the options of its own `context.configure`; docs/env-py.md tells more.\n\n{lines}\n"
         if error is not None and self._seems_to_take_it:
             hint = "It seems to take the connection: correct what it raises before it comes to that, then deploy again."
-        self._refusal = UnsuitableEnvPy(f"env.py cannot be used {told}: {what}. Nothing was run.", hint=hint)
-        raise self._refusal from error
+        self._tell(UnsuitableEnvPy(f"env.py cannot be used {told}: {what}. Nothing was run.", hint=hint), error)
+
+    def _tell(self, refusal: Problem, error: BaseException | None = None) -> NoReturn:
+        self._told = self._told or refusal
+        raise refusal from error
 
     @property
     def _seems_to_take_it(self) -> bool:
@@ -242,7 +251,7 @@ class Handover:
 
     def _is_the_databases(self, error: BaseException) -> bool:
         """Whether the error came over our connection, which env.py has used, then."""
-        return isinstance(error, DBAPIError) and self._is_in_transaction
+        return isinstance(error, Problem) or (isinstance(error, DBAPIError) and self._is_in_transaction)
 
     def _place_of(self, error: BaseException) -> str | None:
         return self._last(traceback.extract_tb(error.__traceback__))
