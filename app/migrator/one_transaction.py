@@ -4,12 +4,19 @@ A revision that commits by itself splits the run. What came before it is committ
 its version: to run it again would meet what it has left. The next one begins another transaction.
 """
 
+import contextlib
+from collections.abc import Iterator
+
 import sqlalchemy as sa
 
 from app.database.footprint import LOOK
+from app.errors import MigrationFailed
+from app.migrator import cause
 from app.migrator.revisions import Applying
 from app.migrator.work import Apply, Work
 from app.report import RecordedStep, Revision, Step
+
+_UNDEFINED_TABLE = "42P01"
 
 
 class WorkInOne(Work):
@@ -34,6 +41,11 @@ class WorkInOne(Work):
     def in_one(self) -> bool:
         """Whether the revisions share a transaction."""
         return True
+
+    @property
+    def is_first(self) -> bool:
+        """Whether no revision was ever applied to the database, and none has run."""
+        return super().is_first and not self._waiting
 
     def _goes_through(self, opened: sa.Connection, apply: Apply) -> None:
         self._waiting = []
@@ -66,9 +78,10 @@ class WorkInOne(Work):
         moves = move.confirmed if move else []
         # Where the revision has ended the transaction, what is ours is one all the same, in whichever messages.
         before = [*([] if self._is_in_transaction else ["BEGIN"]), *fence.as_login]
-        left, held = self._ask(
-            *before, tells, *fence.as_role, *moves, *fence.checked_within, LOOK, wanted=(len(before), -1)
-        )
+        with _seeing_what_was_taken_back(applying.revision):
+            left, held = self._ask(
+                *before, tells, *fence.as_role, *moves, *fence.checked_within, LOOK, wanted=(len(before), -1)
+            )
         footprint.commits(*left.rows[0], is_whole=True)
         self._just_run = self._step(Revision(revision=applying.revision, message=""))
         footprint.starts_afresh()
@@ -106,3 +119,25 @@ class WorkInOne(Work):
     @property
     def _is_under_way(self) -> bool:
         return self.running is not None or bool(self._waiting)
+
+
+@contextlib.contextmanager
+def _seeing_what_was_taken_back(revision: str) -> Iterator[None]:
+    """Around the move of the version: what it starts from is gone where the revision has rolled back.
+
+    Raises:
+        MigrationFailed: The version, or all of its table, is not what it was before the revision.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, MigrationFailed) and cause.sqlstate(error) != _UNDEFINED_TABLE:
+            raise
+        raise MigrationFailed(
+            f"Revision {revision} has run, and the version is not where it was before it.",
+            hint="It has probably ended the transaction that the revisions share (MIGRATION_TRANSACTION_PER_RUN), and "
+            "taken back what came before it: take its rollback() out, or unset that variable, so that each has a "
+            "transaction of its own. Else somebody has changed the version table meanwhile; see GET /plan.",
+            sqlstate=cause.sqlstate(error),
+            message=None,
+        ) from error
