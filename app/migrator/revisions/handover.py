@@ -100,10 +100,10 @@ class Handover:
         connection = said.get("connection")
         if not self._is_offline and connection is not self._connection:
             self._refuse(f"it configured {'another' if connection else 'no'} connection{_at(self._place_of_call())}")
+        self._insist_on_the_version_table(said)
         if self._connection is not None and self._is_in_transaction and not self._was_in_transaction:
             # It has set something, perhaps. Alembic would take its transaction for that of all revisions.
             self._connection.commit()
-        self._insist_on_the_version_table(said)
         self._is_configured = True
 
     @contextmanager
