@@ -6,6 +6,7 @@ Sources: PostgreSQL manual, "Error and Notice Message Fields"; psycopg2's docume
 """
 
 import re
+from typing import Any
 
 import asyncpg
 
@@ -35,6 +36,11 @@ def words(error: BaseException) -> str:
     """What PostgreSQL says, or else the driver; without the detail, which may quote rows."""
     primary = _field(error, "message_primary")
     return primary or str(error.args[0] if error.args else error)
+
+
+def parameters(error: BaseException) -> Any:  # noqa: ANN401 – whatever the driver takes
+    """Those of the statement, where a cursor of psycopg2's was asked for it directly."""
+    return getattr(getattr(error, "cursor", None), "parameters", None)
 
 
 def constraint(error: BaseException) -> str | None:

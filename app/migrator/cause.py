@@ -70,7 +70,7 @@ def message(error: BaseException) -> str:
         text = _without_values(cause)
     else:
         text = f"{type(cause).__name__}: {cause}"
-    text = _without_parameters(text, first(error))
+    text = _without_parameters(text, first(error), cause)
     return redacted(next(iter(text.strip().splitlines()), type(cause).__name__))[:500].rstrip(".")
 
 
@@ -84,12 +84,12 @@ def _without_values(cause: BaseException) -> str:
     return _DRIVERS_VALUE.sub(r"\1", text)
 
 
-def _without_parameters(text: str, error: BaseException) -> str:
+def _without_parameters(text: str, error: BaseException, cause: BaseException) -> str:
     """A text without the parameters of the statement that failed: some of them PostgreSQL takes for names."""
-    if not isinstance(error, StatementError):
-        return text
+    by_sqlalchemy = error.params if isinstance(error, StatementError) else None
+    parameters = by_sqlalchemy or driver_error.parameters(cause)
     said = text.lower()
-    values = {part for value in _strings(error.params) for part in (value, value[:_LONGEST_NAME])}
+    values = {part for value in _strings(parameters) for part in (value, value[:_LONGEST_NAME])}
     for value in sorted(values, key=len, reverse=True):
         if len(value) >= _LEAST_VALUE and value.lower() in said:  # as a name it is lower case
             alone = r"(?<!\w){}(?!\w)" if len(value) < _LEAST_SECRET else "{}"

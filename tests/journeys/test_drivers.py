@@ -110,6 +110,25 @@ async def test_what_a_revision_does_by_psycopg2_itself_is_rolled_back_when_it_fa
     assert database.value("SELECT count(*) FROM t") == 0
 
 
+TOLD = {
+    "execute": "raw.cursor().execute('SELECT %s::regclass', (SECRET,))",
+    "execute, by name": "raw.cursor().execute('SELECT %(name)s::regclass', {'name': SECRET})",
+    "executemany": "raw.cursor().executemany('SELECT %s::regclass', [('t',), (SECRET,)])",
+    "a function": "raw.cursor().callproc('regclass', (SECRET,))",
+    "a named cursor": "raw.cursor('named').execute('SELECT %s::regclass', (SECRET,))",
+}
+
+
+@pytest.mark.parametrize("driver", ["psycopg2"], indirect=True)
+@pytest.mark.parametrize("way", TOLD)
+async def test_what_a_revision_sends_by_psycopg2_itself_is_not_told_when_it_fails(
+    way: str, write_history: WriteHistory, settings: MakeSettings
+) -> None:
+    problem = (await post(settings(write_history(a1=TABLE, b2=f"SECRET = 's3cret_of_a_row'\n{RAW}{TOLD[way]}")))).json()
+    assert problem["message"].endswith("does not exist")
+    assert "s3cret" not in str(problem)
+
+
 STREAMED = """
 def streamed(sql, **parameters):
     return op.get_bind().execute(sa.text(sql).execution_options(stream_results=True, max_row_buffer=10), parameters)

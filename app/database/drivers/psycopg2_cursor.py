@@ -17,11 +17,14 @@ from app.database.simple_query import ResultSet
 class Cursor(extensions.cursor):
     """A cursor whose statements are fenced."""
 
-    connection: Any  # an psycopg2_connection.Connection, which hands these out
+    connection: Any  # a psycopg2_connection.Connection, which hands these out
+    parameters: Any = None
+    """Those of the last statement, for whoever tells of its failure, and is not to tell them."""
 
     def execute(self, query: Any, vars: Any = None) -> None:  # noqa: A002, ANN401 – psycopg2's names
         """Send a statement, whose parameters psycopg2 puts into its text."""
         fenced = self.connection.fenced
+        self.parameters = vars
         sql = self.mogrify(query, vars)
         with fenced.failing():
             fenced.wire.waits_for(self._meets(sql, self._read(sql)))
@@ -82,11 +85,13 @@ class Cursor(extensions.cursor):
 
     def executemany(self, query: Any, vars_list: Any) -> None:  # noqa: ANN401 – psycopg2's
         """Send a statement once for each set of parameters."""
+        self.parameters = vars_list
         with self.connection.lets_through(self._read(self.mogrify(query))):
             super().executemany(query, vars_list)
 
     def callproc(self, procname: Any, parameters: Any = None) -> Any:  # noqa: ANN401 – psycopg2's
         """Call a function."""
+        self.parameters = parameters
         with self.connection.lets_through(f"SELECT {procname}"):
             return super().callproc(procname, parameters)
 
@@ -124,7 +129,7 @@ class StreamingCursor(Cursor):
 
     def execute(self, query: Any, vars: Any = None) -> None:  # noqa: A002, ANN401 – psycopg2's names
         """Declare the cursor."""
-        connection = self.connection
+        connection, self.parameters = self.connection, vars
         with connection.lets_through(self._read(self.mogrify(query, vars))):
             connection.believes_in_its_transaction()
             super(Cursor, self).execute(query, vars)
