@@ -14,8 +14,8 @@ from app.errors import (
     StatementTimeout,
     TimeBudgetExhausted,
 )
-from app.migrator import advice, cause, glance
-from app.migrator.work import PASSING, Work
+from app.migrator import advice, cause, glance, passing
+from app.migrator.work import Work
 from app.problem import Problem
 from app.report import Revision
 
@@ -56,7 +56,7 @@ def problem(work: Work, error: BaseException) -> Problem:
     words = cause.message(error)
     code = cause.sqlstate(error)
     is_out_of_time = work.deadline.is_over and _was_cut_short(work, error)
-    if code in PASSING or (is_out_of_time and work.is_blocked):
+    if passing.is_passing(error) or (is_out_of_time and work.is_blocked):
         return LockTimeout(
             f"{where} could not get its locks in {work.tries + 1} attempts ({words}).",
             attempts=work.tries + 1,

@@ -5,7 +5,6 @@ from the server's loop, where /livez and the heartbeat go on.
 """
 
 import math
-import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from app.database import fence, prepared, session_settings, transaction, working
+from app.database import fence, session_settings, transaction, working
 from app.database.entry import Entry
 from app.database.fence import Fence
 from app.database.footprint import Footprint
@@ -24,15 +23,11 @@ from app.database.simple_query import ResultSet
 from app.database.url import Database
 from app.database.wire import LAST, Wire
 from app.errors import MigrationFailed, TimeBudgetExhausted
-from app.migrator import cause, steps
+from app.migrator import passing, steps
 from app.migrator.deadline import Deadline
 from app.migrator.revisions import Applying
 from app.report import Blocker, Emit, Event, RecordedStep, Revision, Step
 from app.settings import Settings
-
-PASSING = ("55P03", "40P01", "40001")
-"""SQLSTATEs that pass: lock_not_available, deadlock_detected, serialization_failure."""
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 5.0
 
 type Apply = Callable[[sa.Connection, "Work"], None]
 """Runs Alembic on a connection that has no transaction open, telling the Work what happens."""
@@ -165,7 +160,7 @@ class Work:
                 if not self._deserves_another_try(error):
                     raise
                 self._forgiven = error
-            self._pause()
+            time.sleep(min(passing.pause_s(self.tries), self.deadline.left_to_start_s))
 
     def _engine(self, on_open: Callable[[Wire], None]) -> sa.Engine:
         return working.engine(
@@ -298,8 +293,7 @@ class Work:
         return self._wire.waits_for(self._fence.send(self._wire, sql, wanted))
 
     def _deserves_another_try(self, error: BaseException) -> bool:
-        passes = cause.sqlstate(error) in PASSING or prepared.is_gone(cause.of(error))
-        if not passes or not self._is_under_way or self.left_something:
+        if not passing.may_be_forgiven(error) or not self._is_under_way or self.left_something:
             return False
         if self._abandoned or self.guard.lost.is_set() or self.tries >= self.settings.lock_retries:
             return False
@@ -308,8 +302,3 @@ class Work:
         self.tries += 1
         self.retries += 1
         return True
-
-    def _pause(self) -> None:
-        longest = min(_FIRST_PAUSE_S * 2 ** (self.tries - 1), _LONGEST_PAUSE_S)
-        pause_s = longest * random.uniform(0.5, 1)  # noqa: S311 – jitter, not a secret
-        time.sleep(min(pause_s, self.deadline.left_to_start_s))
