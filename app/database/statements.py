@@ -39,7 +39,12 @@ def wants_types(operation: str) -> bool:
     """
     if not (_RETURNS_ROWS.match(operation) or (_CHANGES_ROWS.match(operation) and _RETURNING.search(operation))):
         return False
-    return ";" not in operation.rstrip().rstrip(";") or _is_one(operation)
+    return _is_surely_one(operation) or _is_one(operation)
+
+
+def _is_surely_one(operation: str) -> bool:
+    """Whether it has no semicolon but at its end."""
+    return ";" not in operation.rstrip().rstrip(";")
 
 
 def _is_one(operation: str) -> bool:
@@ -71,7 +76,7 @@ def begins_with_a_commit(operation: str) -> bool:
 
 def leaves_tables_as_they_are(operation: str) -> bool:
     """Whether it surely changes rows at most, and no table: a string of one such statement."""
-    return ";" not in operation.rstrip().rstrip(";") and _LEAVES_TABLES.match(operation) is not None
+    return _is_surely_one(operation) and _LEAVES_TABLES.match(operation) is not None
 
 
 def leaves_types_as_they_are(operation: str) -> bool:
@@ -80,7 +85,7 @@ def leaves_types_as_they_are(operation: str) -> bool:
     What a SELECT calls may do anything, as `set_config` and `AddGeometryColumn` do; what an INSERT calls is trusted,
     since it is what loops are made of.
     """
-    if ";" in operation.rstrip().rstrip(";"):
+    if not _is_surely_one(operation):
         return False
     if _READS.match(operation):
         return _CALLS_A_FUNCTION.search(operation) is None
