@@ -99,8 +99,10 @@ def _from_moment(moment: dt.date, zone: dt.tzinfo | None) -> _Told:
 
 def _to_moment(told: _Told, zone: dt.tzinfo | None) -> dt.datetime:
     moment = _to_time(told).replace(tzinfo=dt.UTC)
+    if zone is None or zone is dt.UTC:
+        return moment
     try:
-        offset = moment.astimezone(zone or dt.UTC).utcoffset()
+        offset = moment.astimezone(zone).utcoffset()
         return moment.astimezone(dt.timezone(offset or dt.timedelta()))
     except OverflowError:  # the first day or the last one
         return moment
